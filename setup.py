@@ -1,0 +1,10 @@
+"""The two C extensions, through cffi's API mode; everything else stands in pyproject.toml."""
+
+from setuptools import setup
+
+setup(
+    cffi_modules=[
+        "csrc/build_engine.py:ffibuilder",
+        "smbserver/bench/build_raw.py:ffibuilder",
+    ]
+)

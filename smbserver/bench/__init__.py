@@ -1,0 +1,1 @@
+"""The benchmark: every figure is a ratio taken in one run."""
