@@ -101,4 +101,16 @@ const char *engine_counter_name(uint32_t counter);
 uint64_t engine_counter(uint32_t counter);
 const char *engine_close_reason_name(uint32_t reason);
 
+/* Trace points of trace.h, of the whole process; off until engine_trace(1). */
+struct engine_trace_event {
+	uint64_t time_ns; /* of the monotonic clock */
+	uint32_t point;
+	uint64_t object, a, b;
+};
+
+void engine_trace(int on);
+/* Events from *position on (start with 0), which moves behind them; how many were written. */
+size_t engine_trace_read(uint64_t *position, struct engine_trace_event *ret, size_t count);
+const char *engine_trace_name(uint32_t point); /* NULL: no such point */
+
 #endif

@@ -1,0 +1,47 @@
+"""Builds `rdmaproxy._engine`, the C engine as an extension module (cffi, API mode).
+
+setup.py names it in `cffi_modules`; `python csrc/build_engine.py` builds it in place.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cffi import FFI
+
+ROOT = Path(__file__).resolve().parent.parent
+CSRC = ROOT / "csrc"
+# fabric_verbs needs libibverbs and is an extension module of its own; fabric_memory is for tests.
+LEFT_OUT = ("fabric_verbs", "fabric_memory")
+
+
+def sources() -> list[str]:
+    """The engine's C files, relative to the root as setuptools wants them."""
+    files = (file for file in sorted(CSRC.glob("*.c")) if not file.name.startswith(LEFT_OUT))
+    return [str(file.relative_to(ROOT)) for file in files]
+
+
+ffibuilder = FFI()
+ffibuilder.cdef((CSRC / "engine.cdef").read_text())
+ffibuilder.set_source(
+    "rdmaproxy._engine",
+    '#include "engine.h"',
+    sources=sources(),
+    include_dirs=[str(CSRC)],
+    depends=[str(header.relative_to(ROOT)) for header in sorted(CSRC.glob("*.h"))],
+    define_macros=[("_GNU_SOURCE", None)],
+    extra_compile_args=[
+        "-std=c11",
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        *os.environ.get("ENGINE_CFLAGS", "").split(),
+    ],
+    extra_link_args=["-pthread", *os.environ.get("ENGINE_LDFLAGS", "").split()],
+)
+
+
+if __name__ == "__main__":
+    os.chdir(ROOT)
+    print(ffibuilder.compile(tmpdir=str(ROOT)))
