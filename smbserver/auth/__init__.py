@@ -1,0 +1,1 @@
+"""Who a client is: the accounts, and the acceptor of SPNEGO and NTLM."""

@@ -1,0 +1,272 @@
+"""How a request finds its command, and what must hold before the command sees it.
+
+1. A message is a chain of one or more requests ([MS-SMB2] 3.3.5.2.7).
+2. `Dispatcher.run` takes the requests of a chain in order; for each
+3. `admit` checks what the opcode's `Row` asks for: session, tree, open, credits;
+4. the command parses, acts and returns a `Reply`, or an awaitable of one; a `StatusError` becomes an error response;
+5. when the last has answered, the connection sends the replies of the chain as one response.
+
+A command that has to wait gets a task. If its row allows it, the client is told by an interim response
+(STATUS_PENDING), and can cancel; the replies before it in the chain leave at once, it answers later by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from smbserver.wire.errors import ErrorResponse, Malformed
+from smbserver.wire.header import Command, Header, HeaderFlags
+from smbserver.wire.status import NtStatus, StatusError
+
+if TYPE_CHECKING:
+    from smbdirect.channel import RdmaWrite
+    from smbserver.connection import Connection
+    from smbserver.open import Open
+    from smbserver.session import Session
+    from smbserver.tree import Tree
+
+log = logging.getLogger(__name__)
+
+Buffer = bytes | bytearray | memoryview
+
+CREDIT_UNIT = 65536
+"""Bytes of payload that one credit pays for ([MS-SMB2] 3.3.5.2.5)."""
+
+INVALIDATE = 2
+"""SMB2_CHANNEL_RDMA_V1_INVALIDATE."""
+
+_RELATED = HeaderFlags.RELATED_OPERATIONS
+_U32 = struct.Struct("<I")
+_U16_PAIR = struct.Struct("<HH")
+_FILE_ID = struct.Struct("<QQ")
+_ANY = 0xFFFFFFFFFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a command answers."""
+
+    body: bytes
+    """What follows the header."""
+    status: NtStatus = NtStatus.SUCCESS
+    payload: Buffer = b""
+    """Data of a READ behind the body; not copied."""
+    writes: tuple[RdmaWrite, ...] = ()
+    """Placed at the client before the reply leaves."""
+    sent: Callable[[], None] | None = None
+    """Called when the payload's memory may be used again."""
+
+
+@dataclass(slots=True, eq=False)
+class Chain:
+    """The requests of one message, and what a related request inherits from the one before it."""
+
+    connection: Connection
+    requests: list[memoryview]
+    sealed: Session | None = None
+    """The session whose cipher the message was sealed with; the response is sealed with it too."""
+    position: int = 0
+    session: Session | None = None
+    tree: Tree | None = None
+    open: Open | None = None
+    """Set by CREATE, and by every request that names an open."""
+    status: NtStatus = NtStatus.SUCCESS
+    """Of the last CREATE: why a related request finds no open."""
+    replies: list[tuple[Call, Reply]] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One request on its way."""
+
+    connection: Connection
+    header: Header
+    message: memoryview
+    """This request alone, from its header on."""
+    chain: Chain
+    session: Session | None = None
+    tree: Tree | None = None
+    open: Open | None = None
+    invalidate: int | None = None
+    """The token that the final response, success or error, must invalidate at the client."""
+    async_id: int = 0
+    """Set once the client has been told that the request is pending."""
+    sign: bool = False
+    """The response is to be signed."""
+
+
+Handler = Callable[[Call], Reply | Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one command needs before it may run."""
+
+    serve: Handler
+    need_session: bool = True
+    need_tree: bool = True
+    file_id: int = 0
+    """Where the FileId stands in the message; 0: the command names no open."""
+    file_optional: bool = False
+    """A FileId of all ones may stand for no open at all."""
+    modifies: bool = False
+    """Refused when it comes late from a channel that was given up ([MS-SMB2] 3.3.5.2.10)."""
+    allow_compound: bool = True
+    may_go_async: bool = False
+    """May be answered by STATUS_PENDING first, and be cancelled."""
+    credit_rule: tuple[int, ...] = ()
+    """Where the 32-bit lengths stand whose largest the CreditCharge must pay for."""
+    channel: int = 0
+    """Where the Channel field stands; its ChannelInfoOffset follows eight bytes later."""
+
+
+class Dispatcher:
+    """Takes chains through the opcode table."""
+
+    def __init__(self, table: Mapping[int, Row]) -> None:
+        self._table = table
+
+    def run(self, chain: Chain) -> None:
+        """Serve the chain from where it stands until it is answered or has to wait."""
+        requests = chain.requests
+        while chain.position < len(requests):
+            message = requests[chain.position]
+            chain.position += 1
+            call = Call(chain.connection, Header.parse(message), message, chain)
+            row = self._table.get(call.header.command)
+            outcome = self._serve(row, call)
+            if outcome is None:
+                continue
+            if not isinstance(outcome, Reply):
+                self._wait(row, call, outcome)
+                return
+            chain.replies.append((call, outcome))
+        chain.connection.respond(chain)
+
+    def _serve(self, row: Row | None, call: Call) -> Reply | Awaitable[Reply] | None:
+        if call.header.command == Command.CANCEL:
+            call.connection.cancel(call)
+            return None
+        try:
+            if row is None:
+                raise StatusError(NtStatus.INVALID_PARAMETER)
+            admit(row, call)
+            return row.serve(call)
+        except Exception as error:
+            return refusal(call, error)
+
+    def _wait(self, row: Row | None, call: Call, outcome: Awaitable[Reply]) -> None:
+        chain = call.chain
+        task = asyncio.ensure_future(self._finish(call, outcome))
+        may_go_async = row is not None and row.may_go_async
+        call.connection.adopt(call, task, may_go_async)
+        if may_go_async and chain.position == len(chain.requests):
+            call.connection.postpone(call)
+
+    async def _finish(self, call: Call, outcome: Awaitable[Reply]) -> None:
+        try:
+            reply = await outcome
+        except asyncio.CancelledError:
+            reply = refusal(call, StatusError(NtStatus.CANCELLED))
+        except Exception as error:
+            reply = refusal(call, error)
+        call.connection.release(call)
+        call.chain.replies.append((call, reply))
+        self.run(call.chain)
+
+
+def admit(row: Row, call: Call) -> None:
+    """Check what the row asks for and fill in session, tree and open."""
+    header, chain, connection = call.header, call.chain, call.connection
+    related = bool(header.flags & _RELATED)
+    if row.channel:
+        call.invalidate = _invalidate_token(row, call)
+    if related:
+        if chain.position == 1:
+            raise StatusError(NtStatus.INVALID_PARAMETER)
+        call.session, call.tree = chain.session, chain.tree
+    else:
+        chain.session = chain.tree = chain.open = None
+        chain.status = NtStatus.SUCCESS
+    if not row.allow_compound and len(chain.requests) > 1:
+        raise StatusError(NtStatus.INVALID_PARAMETER)
+    connection.authenticate(row, call)
+    chain.session = call.session
+    if row.need_tree:
+        if call.tree is None and not related and call.session is not None:
+            call.tree = call.session.trees.get(header.tree_id)
+        if call.tree is None:
+            raise StatusError(NtStatus.NETWORK_NAME_DELETED)
+        chain.tree = call.tree
+        connection.check_tree(call)
+    if row.credit_rule and connection.large_mtu:
+        _check_charge(row, call)
+    if row.file_id:
+        _find_open(row, call)
+
+
+def _check_charge(row: Row, call: Call) -> None:
+    """[MS-SMB2] 3.3.5.2.5: the CreditCharge pays for the larger of request and response."""
+    message = call.message
+    paid = CREDIT_UNIT * (call.header.credit_charge or 1)
+    for offset in row.credit_rule:
+        if len(message) >= offset + 4 and _U32.unpack_from(message, offset)[0] > paid:
+            raise StatusError(NtStatus.INVALID_PARAMETER)
+
+
+def _find_open(row: Row, call: Call) -> None:
+    """[MS-SMB2] 3.3.5.2.7.2 and the look-up that every command with a FileId begins with."""
+    message, chain, session = call.message, call.chain, call.session
+    if len(message) < row.file_id + _FILE_ID.size:
+        raise StatusError(NtStatus.INVALID_PARAMETER)
+    persistent, volatile = _FILE_ID.unpack_from(message, row.file_id)
+    if call.header.flags & _RELATED and persistent == volatile == _ANY:
+        call.open = chain.open
+        if call.open is None and chain.status != NtStatus.SUCCESS:
+            raise StatusError(chain.status)
+    elif session is not None:
+        call.open = session.opens.get(volatile)
+        if call.open is not None and call.open.persistent_id != persistent:
+            call.open = None
+    if call.open is None or call.open.tree is not call.tree:
+        if row.file_optional and persistent == volatile == _ANY:
+            call.open = None
+            return
+        raise StatusError(NtStatus.FILE_CLOSED)
+    chain.open = call.open
+
+
+def _invalidate_token(row: Row, call: Call) -> int | None:
+    """The token of the first descriptor where the client wants Send with Invalidate, before anything can fail."""
+    message = call.message
+    if len(message) < row.channel + 12 or call.connection.channel.facts.transport != "rdma":
+        return None
+    if _U32.unpack_from(message, row.channel)[0] != INVALIDATE:
+        return None
+    offset, length = _U16_PAIR.unpack_from(message, row.channel + 8)
+    if length < 16 or offset + length > len(message):
+        return None
+    token: int = _U32.unpack_from(message, offset + 8)[0]
+    return token
+
+
+def refusal(call: Call, error: BaseException) -> Reply:
+    """The error response for what a command raised."""
+    data = b""
+    if isinstance(error, StatusError):
+        status, data = error.status, error.data or b""
+    elif isinstance(error, Malformed):
+        call.connection.count("malformed_requests")
+        log.info("%s: %s", call.connection, error)
+        status = NtStatus.INVALID_PARAMETER
+    else:
+        log.error("%s: command %d failed", call.connection, call.header.command, exc_info=error)
+        status = NtStatus.INTERNAL_ERROR
+    if call.header.command == Command.CREATE:
+        call.chain.open, call.chain.status = None, status
+    return Reply(ErrorResponse(data).pack(), status)
