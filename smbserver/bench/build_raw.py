@@ -1,4 +1,4 @@
-"""Builds smbserver.bench._raw: the raw stream in C that the benchmark measures everything against."""
+"""Builds smbserver.bench._raw: the raw stream in C that everything is measured against."""
 
 from __future__ import annotations
 
