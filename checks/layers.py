@@ -4,8 +4,8 @@ Python: smbdirect imports nothing of ours; rdmaproxy may import smbdirect and it
 smbserver may import smbdirect. Modules form no circle, also not by imports inside functions;
 imports under `if TYPE_CHECKING` do not count.
 
-C: a file includes only what stands below it in RANKS, headers form no circle, and libibverbs is seen
-by the verbs fabric alone.
+C: a file includes only what stands below it in RANKS, headers form no circle, and only the verbs
+fabric sees libibverbs.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ static int64_t raw_send(int fd, int64_t bytes)
 		return -ENOMEM;
 	while (moved < bytes) {
 		int64_t left = bytes - moved;
-		ssize_t sent = send(fd, buffer, left < RAW_BUFFER ? left : RAW_BUFFER, MSG_NOSIGNAL);
+		ssize_t sent =
+			send(fd, buffer, left < RAW_BUFFER ? left : RAW_BUFFER, MSG_NOSIGNAL);
 
 		if (sent < 0) {
 			moved = -errno;
