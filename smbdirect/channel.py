@@ -1,0 +1,884 @@
+"""The worker's and the client's end of a connection: SMB2 messages over a TCP socket or over a proxy's channel.
+
+The way of a wake-up:
+  1. the socket is readable: one `recv_into` the loop's staging buffer, behind what was left of a frame;
+  2. every whole frame in it is delivered, small messages copied, frames of the proxy handled in place;
+  3. a message of LARGE_MESSAGE bytes or more is received straight into memory of its own;
+  4. what the callbacks send is gathered meanwhile, and leaves in one `sendmsg` at the end.
+What the socket does not take waits, in order, until it is writable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from array import array
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, NamedTuple, Self
+from weakref import WeakKeyDictionary
+
+from smbdirect import frames
+from smbdirect.frames import Access, CloseReason, FrameType, Status
+from smbdirect.pdu import BufferDescriptor
+from smbdirect.pool import Pool, PoolRange
+
+Buffer = bytes | bytearray | memoryview
+
+STAGING_SIZE = 256 << 10
+"""Bytes received at once into the buffer that all channels of a loop share."""
+LARGE_MESSAGE = 64 << 10
+"""Bytes from which a message that is still incomplete gets memory of its own instead of a second copy."""
+READ_BUDGET = 1 << 20
+"""Bytes taken from one socket in one wake-up, then others have a turn."""
+FRAME_BUDGET = 128
+"""Frames delivered in one wake-up, then others have a turn."""
+JOIN_BELOW = 16 << 10
+"""Parts shorter than this are copied together: cheaper than an entry of an iovec each."""
+IOV_MAX = 1024
+"""Buffers of one `sendmsg` (Linux UIO_MAXIOV)."""
+SEND_HIGH_WATER = 1 << 20
+"""Bytes waiting for the socket above which `drain` waits."""
+RECEIVE_QUEUE_MAX = 256
+"""Messages waiting for `receive` above which nothing more is read."""
+CLOSE_LINGER = 5.0
+"""Seconds that a closed channel stays to send what waits and to see its transfers end."""
+
+_MESSAGE_MAX = frames.LENGTH_MASK
+_unpack_header = frames.HEADER.unpack_from
+_pack_header = frames.HEADER.pack
+_unpack_done = frames.DONE.unpack_from
+_DONE_HEADER = FrameType.DONE << 24 | frames.DONE.size
+
+_stagings: WeakKeyDictionary[asyncio.AbstractEventLoop, bytearray] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelFacts:
+    """What is known of a connection; docs/channel.md section 2, CHANNEL. Sizes are bytes."""
+
+    transport: str
+    """`tcp` or `rdma`"""
+    local: tuple[str, int]
+    remote: tuple[str, int]
+    fabric: str = ""
+    device: str = ""
+    role: str = "server"
+    connection: int = 0
+    """The proxy's number for it."""
+    max_send_size: int = 0
+    max_receive_size: int = 0
+    max_fragmented_send_size: int = _MESSAGE_MAX
+    max_fragmented_receive_size: int = _MESSAGE_MAX
+    max_read_write_size: int = 0
+    read_depth: int = 0
+
+    @classmethod
+    def from_json(cls, o: dict[str, Any]) -> Self:
+        """From a proxy's CHANNEL object, or from `to_json`; unknown members are ignored."""
+        known = {field.name: o[field.name] for field in fields(cls) if field.name in o}
+        known["local"] = (str(o["local"][0]), int(o["local"][1]))
+        known["remote"] = (str(o["remote"][0]), int(o["remote"][1]))
+        known.setdefault("transport", "rdma")
+        return cls(**known)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of_tcp(cls, sock: socket.socket, role: str = "server") -> Self:
+        return cls("tcp", _address(sock.getsockname()), _address(sock.getpeername()), role=role)
+
+
+def _address(name: Any) -> tuple[str, int]:
+    if isinstance(name, tuple) and len(name) >= 2:
+        return str(name[0]), int(name[1])
+    return str(name), 0
+
+
+class ChannelClosed(Exception):
+    """The connection has ended. `reason` is a CloseReason, `words` a sentence."""
+
+    def __init__(self, reason: int, words: str) -> None:
+        super().__init__(words)
+        self.reason = reason
+        self.words = words
+
+
+class TransferFailed(Exception):
+    """An RDMA operation, EXPOSE or POOL was not carried out. `status` is a frames.Status."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status = status
+        self.words = words
+
+
+@dataclass(frozen=True, slots=True)
+class RdmaWrite:
+    """A pool range that goes to the peer's buffers, before the message that it is sent with."""
+
+    piece: PoolRange
+    length: int
+    descriptors: Buffer
+    """Buffer Descriptors V1 as they stand in the SMB2 request ([MS-SMBD] 2.2.3.1)."""
+    done: Callable[[int, int], None] | None = None
+    """Called with status and bytes moved when the range is the worker's again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStatistics:
+    """Messages and bytes since the start; inline is what travelled inside messages."""
+
+    bytes_inline_sent: int
+    bytes_inline_received: int
+    bytes_rdma_written: int
+    bytes_rdma_read: int
+    messages_sent: int
+    messages_received: int
+
+
+class _Transfer(NamedTuple):
+    """An RDMA_WRITE, RDMA_READ or REVOKE whose DONE has not come."""
+
+    kind: int
+    piece: PoolRange | None
+    done: Callable[[int, int], None] | None
+
+
+def _ignore(message: memoryview) -> None:
+    """What a closed channel does with the messages that still come."""
+
+
+class Channel:
+    """A stream of SMB2 messages over a TCP socket or a proxy's Unix socket; same behaviour for both.
+
+    Belongs to the asyncio loop in which it was made. Nothing is read before `start` or `receive`.
+    """
+
+    def __init__(self, sock: socket.socket, facts: ChannelFacts, *, initial: bytes = b"") -> None:
+        """`initial` is what was read from the stream before, by whoever had the socket."""
+        sock.setblocking(False)
+        if facts.transport == "tcp" and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.facts = facts
+        self.receive_limit = facts.max_fragmented_receive_size
+        """Bytes of the longest message that is accepted; may be lowered for a peer not yet known."""
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
+        self._closing: ChannelClosed | None = None
+        self._ended = self._loop.create_future()
+        self._linger: asyncio.TimerHandle | None = None
+        self._shut = False
+        # receiving
+        self._staging = _stagings.setdefault(self._loop, bytearray(STAGING_SIZE))
+        self._view = memoryview(self._staging)
+        self._rest = initial
+        """What was received and not delivered, always less than the staging buffer holds."""
+        self._large: memoryview | None = None
+        self._large_filled = 0
+        self._backlog = bool(initial)
+        """`_rest` may hold whole frames, which go first."""
+        self._on_message: Callable[[memoryview], None] = _ignore
+        self._on_closed: Callable[[ChannelClosed], None] | None = None
+        self._paused = False
+        self._held = True
+        """Nothing is delivered now: not started, paused or ended."""
+        self._received: deque[memoryview] = deque()
+        self._receivers: deque[asyncio.Future[None]] = deque()
+        # sending
+        self._corked = 0
+        self._joined = bytearray()
+        """Short parts, not yet at the end of `_waiting`."""
+        self._waiting: deque[Buffer] = deque()
+        self._waiting_bytes = 0
+        self._queued_bytes = 0
+        """Bytes queued since the start; less `_waiting_bytes` they are with the kernel."""
+        self._sent_marks: deque[tuple[int, Callable[[], None]]] = deque()
+        self._blocked = False
+        self._drainers: list[asyncio.Future[None]] = []
+        # the proxy
+        self._operations = itertools.count(1)
+        self._transfers: dict[int, _Transfer] = {}
+        self._exposing: dict[int, tuple[PoolRange, asyncio.Future[BufferDescriptor]]] = {}
+        self._exposed: dict[int, PoolRange] = {}
+        self._pools: dict[Pool, asyncio.Future[None]] = {}
+        self._pool_numbers: dict[Pool, int] = {}
+        self._pools_asked: deque[Pool] = deque()
+        # statistics
+        self._messages_sent = self._messages_received = 0
+        self._inline_sent = self._inline_received = 0
+        self._rdma_written = self._rdma_read = 0
+
+    # -- life
+
+    def start(
+        self, on_message: Callable[[memoryview], None], on_closed: Callable[[ChannelClosed], None]
+    ) -> None:
+        """Delivers each message to `on_message`, inside the reader's callback, and the end to `on_closed`, once."""
+        if self._on_closed is not None:
+            raise RuntimeError("the channel was started before")
+        self._on_message, self._on_closed = on_message, on_closed
+        if self._closing is not None:
+            self._loop.call_soon(on_closed, self._closing)
+        elif not self._paused:
+            self._read()
+
+    @property
+    def closed(self) -> ChannelClosed | None:
+        """Why the channel has ended or is about to; None while it lives."""
+        return self._closing
+
+    def close(self, words: str = "") -> None:
+        """Ends the connection; what was sent before still leaves, transfers under way still end.
+
+        A transfer's range is the proxy's until its DONE, so the socket stays for it, at most CLOSE_LINGER.
+        """
+        if self._closing is not None:
+            return
+        self._closing = ChannelClosed(CloseReason.BY_WORKER, words or "closed on this side")
+        self._on_message = _ignore
+        self._received.clear()
+        self._flush()
+        self._settle()
+        if not self._ended.done():
+            self._linger = self._loop.call_later(CLOSE_LINGER, self._end)
+            self._read()
+
+    async def wait_closed(self) -> None:
+        """Returns when the socket is closed, whoever ended the connection."""
+        await asyncio.shield(self._ended)
+
+    def detach(self) -> tuple[socket.socket, bytes]:
+        """Gives up the socket for another process: the socket, and what was read from it and not delivered.
+
+        Not from inside `on_message` (pause there, detach later), nor while something waits to be sent.
+        """
+        if self._closing or self._corked or self._waiting_bytes or self._transfers:
+            raise RuntimeError("the channel is in the middle of something and cannot be passed on")
+        rest = b"".join(
+            _pack_header(len(message)) + message.tobytes() for message in self._received
+        )
+        if self._large is not None:
+            rest += _pack_header(len(self._large)) + bytes(self._large[: self._large_filled])
+        rest += self._rest
+        self._loop.remove_reader(self._sock)
+        sock = self._sock.dup()
+        sock.setblocking(False)
+        self._lost(CloseReason.BY_WORKER, "the socket was passed on")
+        return sock, rest
+
+    def statistics(self) -> ChannelStatistics:
+        return ChannelStatistics(
+            self._inline_sent,
+            self._inline_received,
+            self._rdma_written,
+            self._rdma_read,
+            self._messages_sent,
+            self._messages_received,
+        )
+
+    def _lost(self, reason: int, words: str) -> None:
+        if self._closing is None:
+            self._closing = ChannelClosed(reason, words)
+        self._end()
+
+    def _settle(self) -> None:
+        """Goes on with closing as far as what waits and what is under way allow."""
+        if self._waiting_bytes or self._ended.done():
+            return
+        if not self._transfers:
+            self._end()
+        elif not self._shut:
+            self._shut = True
+            try:
+                self._sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                self._end()
+
+    def _end(self) -> None:
+        """Closes the socket and tells everybody who waits."""
+        if self._ended.done():
+            return
+        closing = self._closing
+        assert closing is not None
+        self._ended.set_result(None)
+        self._held = True
+        if self._linger is not None:
+            self._linger.cancel()
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
+        self._sock.close()
+        self._large = None
+        self._rest = b""
+        self._abandon(closing)
+        if self._on_closed is not None:
+            self._loop.call_soon(self._on_closed, closing)
+
+    def _abandon(self, closing: ChannelClosed) -> None:
+        """Ends what waited for the socket, each in the way of its kind."""
+        self._waiting.clear()
+        self._joined.clear()
+        self._waiting_bytes = 0
+        for _, sent in self._sent_marks:
+            self._loop.call_soon(sent)
+        self._sent_marks.clear()
+        for transfer in self._transfers.values():
+            if transfer.piece is not None:
+                transfer.piece.end_transfer()
+            if transfer.done is not None:
+                self._loop.call_soon(transfer.done, Status.ENDED, 0)
+        self._transfers.clear()
+        for piece, _ in self._exposing.values():
+            piece.end_transfer()
+        for piece in self._exposed.values():
+            piece.end_transfer()
+        self._exposed.clear()
+        for waiter in [answer for _, answer in self._exposing.values()] + list(self._pools.values()):
+            if not waiter.done():
+                waiter.set_exception(ChannelClosed(closing.reason, closing.words))
+                waiter.exception()  # whoever awaited it sees it; nobody is not an error
+        self._exposing.clear()
+        self._wake(self._drainers)
+        self._wake(self._receivers)
+
+    @staticmethod
+    def _wake(waiters: list[asyncio.Future[None]] | deque[asyncio.Future[None]]) -> None:
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        waiters.clear()
+
+    # -- receiving
+
+    async def receive(self) -> memoryview:
+        """The next message; for programs that ask instead of being called. Raises ChannelClosed."""
+        if self._on_closed is None:
+            self.start(self._enqueue, lambda closed: self._wake(self._receivers))
+        while not self._received:
+            if self._closing is not None:
+                raise ChannelClosed(self._closing.reason, self._closing.words)
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._receivers.append(waiter)
+            await waiter
+        message = self._received.popleft()
+        if self._received:
+            self._wake(self._receivers)
+        if self._paused and len(self._received) < RECEIVE_QUEUE_MAX // 2:
+            self.resume_reading()
+        return message
+
+    def _enqueue(self, message: memoryview) -> None:
+        self._received.append(message)
+        self._wake(self._receivers)
+        if len(self._received) >= RECEIVE_QUEUE_MAX:
+            self.pause_reading()
+
+    def pause_reading(self) -> None:
+        """Nothing more is read or delivered until `resume_reading`."""
+        self._paused = True
+        if not self._held and self._closing is None:
+            self._held = True
+            self._loop.remove_reader(self._sock)
+
+    def resume_reading(self) -> None:
+        if self._paused:
+            self._paused = False
+            if self._on_closed is not None and not self._ended.done():
+                self._read()
+
+    def _read(self) -> None:
+        self._held = False
+        self._loop.add_reader(self._sock, self._on_readable)
+        if self._backlog:
+            self._loop.call_soon(self._on_readable)
+
+    def _on_readable(self) -> None:
+        self._corked += 1
+        try:
+            budget = READ_BUDGET
+            while budget > 0 and not self._held:
+                taken = self._receive_frames() if self._large is None else self._receive_large()
+                if not taken:
+                    break
+                budget -= taken
+        except Exception as error:  # a callback's: where the stream stands is lost with it
+            self._loop.call_exception_handler(
+                {"message": "a callback of a channel failed", "exception": error}
+            )
+            self._lost(CloseReason.BY_WORKER, f"a callback failed: {error!r}")
+        finally:
+            self.uncork()
+
+    def _receive(self, room: memoryview, unfinished: int) -> int:
+        """Bytes received, 0 when there are none now or ever again."""
+        try:
+            taken = self._sock.recv_into(room)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError as error:
+            self._lost(CloseReason.PEER_LOST, f"the connection broke: {error.strerror or error}")
+            return 0
+        if taken:
+            return taken
+        if unfinished:
+            self._lost(CloseReason.PEER_LOST, "the stream ended in the middle of a frame")
+        else:
+            self._lost(CloseReason.BY_PEER, "the peer ended the connection")
+        return 0
+
+    def _receive_frames(self) -> int:
+        """One `recv_into` the staging buffer and what comes of it; 0: no more now."""
+        rest = self._rest
+        start = len(rest)
+        if start:
+            self._staging[:start] = rest
+            self._rest = b""
+        room = STAGING_SIZE - start
+        if self._backlog:
+            self._backlog, taken = False, 0
+        else:
+            taken = self._receive(self._view[start:], start)
+        end = start + taken
+        if self._held or not end:
+            return 0
+        parsed = self._deliver(end)
+        if parsed < end and not self._ended.done():
+            self._rest = bytes(self._view[parsed:end])
+        return taken if taken == room or self._large is not None else 0
+
+    def _deliver(self, end: int) -> int:
+        """Delivers the whole frames of staging[:end]; returns where what must stay begins."""
+        staging, view = self._staging, self._view
+        position = count = 0
+        while end - position >= 4:
+            (word,) = _unpack_header(staging, position)
+            body = position + 4
+            after = body + (word & _MESSAGE_MAX)
+            if word <= _MESSAGE_MAX:
+                if word > self.receive_limit:
+                    self._too_long(word)
+                    return end
+                if after > end:
+                    if word < LARGE_MESSAGE:
+                        return position
+                    self._begin_large(word, view[body:end])
+                    return end
+                self._messages_received += 1
+                self._inline_received += word
+                self._on_message(memoryview(bytes(view[body:after])))
+            elif word == _DONE_HEADER and after <= end and self._transfers:
+                self._done(*_unpack_done(staging, body))
+            elif not self._proxy_frame(word >> 24, view[body:after], after, end):
+                return position
+            position = after
+            count += 1
+            if self._held:
+                self._backlog = position < end
+                return position
+            if count >= FRAME_BUDGET and position < end:
+                self._backlog = True
+                self._loop.call_soon(self._on_readable)
+                return position
+        return position
+
+    def _begin_large(self, length: int, begun: memoryview) -> None:
+        self._large = memoryview(bytearray(length))
+        self._large_filled = len(begun)
+        self._large[: len(begun)] = begun
+
+    def _receive_large(self) -> int:
+        message = self._large
+        assert message is not None
+        taken = self._receive(message[self._large_filled :], self._large_filled or 1)
+        self._large_filled += taken
+        if self._large_filled == len(message) and not self._held:
+            self._large = None
+            self._messages_received += 1
+            self._inline_received += len(message)
+            self._on_message(message)
+        return taken
+
+    def _too_long(self, length: int) -> None:
+        self._lost(
+            CloseReason.PROTOCOL_ERROR,
+            f"the peer announced a message of {length} bytes, {self.receive_limit} are accepted",
+        )
+
+    # -- frames of the proxy
+
+    def _proxy_frame(self, kind: int, body: memoryview, after: int, end: int) -> bool:
+        """Carries out one frame; False when it is incomplete or ended the channel."""
+        handler = None if self.facts.transport == "tcp" else self._HANDLERS.get(kind)
+        if handler is None:
+            words = f"a frame of type {kind:#04x} came, which a {self.facts.transport} channel does not know"
+            self._lost(CloseReason.PROTOCOL_ERROR, words)
+            return False
+        if after > end:
+            if after - end > frames.BODY_MAX:
+                self._lost(CloseReason.PROTOCOL_ERROR, f"a frame of type {kind:#04x} is too long")
+            return False
+        try:
+            handler(self, body)
+        except frames.Malformed as error:
+            self._lost(CloseReason.PROTOCOL_ERROR, f"the proxy sent a bad frame: {error}")
+        return not self._ended.done()
+
+    def _on_done(self, body: memoryview) -> None:
+        done = frames.Done.parse(body)
+        self._done(done.operation, done.status, 0, done.bytes)
+
+    def _done(self, operation: int, status: int, _: int, moved: int) -> None:
+        transfer = self._transfers.pop(operation, None)
+        if transfer is None:
+            words = f"the proxy sent DONE of operation {operation}, which is not under way"
+            self._lost(CloseReason.PROTOCOL_ERROR, words)
+            return
+        kind, piece, done = transfer
+        if kind == FrameType.RDMA_WRITE:
+            self._rdma_written += moved
+        elif kind == FrameType.RDMA_READ:
+            self._rdma_read += moved
+        if piece is not None:
+            piece.end_transfer()
+        if done is not None:
+            done(status, moved)
+        if self._closing is not None:
+            self._settle()
+
+    def _on_pool_ready(self, body: memoryview) -> None:
+        ready = frames.PoolReady.parse(body)
+        if not self._pools_asked:
+            raise frames.Malformed("POOL_READY without a POOL")
+        pool = self._pools_asked.popleft()
+        answer = self._pools[pool]
+        if ready.status:
+            del self._pools[pool]
+            if not answer.done():
+                answer.set_exception(TransferFailed(ready.status, ready.words))
+        else:
+            self._pool_numbers[pool] = ready.pool
+            if not answer.done():
+                answer.set_result(None)
+
+    def _on_exposed(self, body: memoryview) -> None:
+        exposed = frames.Exposed.parse(body)
+        if exposed.operation not in self._exposing:
+            raise frames.Malformed(f"EXPOSED of operation {exposed.operation}, which is not under way")
+        piece, answer = self._exposing.pop(exposed.operation)
+        if exposed.status:
+            piece.end_transfer()
+            if not answer.done():
+                words = f"EXPOSE: {frames.status_words(exposed.status)}"
+                answer.set_exception(TransferFailed(exposed.status, words))
+            return
+        self._exposed[exposed.descriptor.token] = piece
+        if answer.done():  # whoever asked was cancelled meanwhile
+            self._revoke(exposed.descriptor, None)
+        else:
+            answer.set_result(exposed.descriptor)
+
+    def _on_closed_frame(self, body: memoryview) -> None:
+        closed = frames.Closed.parse(body)
+        self._lost(closed.reason, closed.words or "the proxy closed the channel")
+
+    _HANDLERS: dict[int, Callable[[Channel, memoryview], None]] = {
+        FrameType.DONE: _on_done,
+        FrameType.POOL_READY: _on_pool_ready,
+        FrameType.EXPOSED: _on_exposed,
+        FrameType.CLOSED: _on_closed_frame,
+    }
+
+    # -- RDMA
+
+    async def attach(self, pool: Pool) -> None:
+        """Makes the pool's memory known to the proxy; once per pool, repeated calls wait for the first."""
+        if self.facts.transport == "tcp":
+            raise ValueError("a TCP connection has no use for a pool")
+        answer = self._pools.get(pool)
+        if answer is None:
+            answer = self._pools[pool] = self._loop.create_future()
+            try:
+                await self._send_pool(pool)
+            except BaseException as error:
+                self._pools.pop(pool, None)
+                if not answer.done():
+                    answer.set_exception(ChannelClosed(CloseReason.BY_WORKER, str(error)))
+                    answer.exception()
+                raise
+        await asyncio.shield(answer)
+
+    async def _send_pool(self, pool: Pool) -> None:
+        """The descriptor must go with the frame's first byte, so nothing else may be before it in the call."""
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [pool.fd]))]
+        while True:
+            if self._closing is not None:
+                raise ChannelClosed(self._closing.reason, self._closing.words)
+            self._flush()
+            if not self._waiting_bytes:
+                try:
+                    self._sock.sendmsg([frames.Pool(pool.size).pack()], rights)
+                except (BlockingIOError, InterruptedError):
+                    self._block()
+                except OSError as error:
+                    self._lost(CloseReason.PEER_LOST, f"the connection broke: {error.strerror}")
+                    continue
+                else:
+                    self._pools_asked.append(pool)
+                    return
+            await self._progress()
+
+    def rdma_write(
+        self, piece: PoolRange, length: int, descriptors: Buffer
+    ) -> asyncio.Future[int]:
+        """From the pool to the peer's buffers; the bytes moved. TransferFailed or ChannelClosed."""
+        return self._transfer(FrameType.RDMA_WRITE, piece, length, descriptors)
+
+    def rdma_read(self, piece: PoolRange, length: int, descriptors: Buffer) -> asyncio.Future[int]:
+        """From the peer's buffers to the pool; the bytes moved. TransferFailed or ChannelClosed."""
+        return self._transfer(FrameType.RDMA_READ, piece, length, descriptors)
+
+    def _transfer(
+        self, kind: FrameType, piece: PoolRange, length: int, descriptors: Buffer
+    ) -> asyncio.Future[int]:
+        future: asyncio.Future[int] = self._loop.create_future()
+        if self._closing is not None:
+            future.set_exception(ChannelClosed(self._closing.reason, self._closing.words))
+            return future
+
+        def done(status: int, moved: int) -> None:
+            if future.done():
+                return
+            if status == Status.DONE:
+                future.set_result(moved)
+            elif self._closing is not None:
+                future.set_exception(ChannelClosed(self._closing.reason, self._closing.words))
+            else:
+                words = f"{kind.name} of {length} bytes: {frames.status_words(status)}"
+                future.set_exception(TransferFailed(status, words))
+
+        self._post(self._begin_transfer(kind, piece, length, descriptors, done))
+        return future
+
+    def _begin_transfer(
+        self,
+        kind: int,
+        piece: PoolRange,
+        length: int,
+        descriptors: Buffer,
+        done: Callable[[int, int], None] | None,
+    ) -> bytes:
+        """The frame of a transfer, which counts as under way from now on."""
+        number = self._pool_numbers.get(piece.pool)
+        if number is None:
+            raise ValueError("the range's pool was not attached to this channel")
+        if length > piece.length:
+            raise ValueError(f"{length} bytes do not fit into a range of {piece.length}")
+        operation = next(self._operations)
+        frame = frames.pack_rdma(kind, operation, number, piece.offset, length, descriptors)
+        piece.begin_transfer()
+        self._transfers[operation] = _Transfer(kind, piece, done)
+        return frame
+
+    async def expose(self, piece: PoolRange, access: Access) -> BufferDescriptor:
+        """Client role: lets the peer read or write the range until `revoke`; the range stays taken so long."""
+        if self._closing is not None:
+            raise ChannelClosed(self._closing.reason, self._closing.words)
+        number = self._pool_numbers.get(piece.pool)
+        if number is None:
+            raise ValueError("the range's pool was not attached to this channel")
+        operation = next(self._operations)
+        answer: asyncio.Future[BufferDescriptor] = self._loop.create_future()
+        self._exposing[operation] = piece, answer
+        piece.begin_transfer()
+        self._post(frames.Expose(operation, number, access, piece.offset, piece.length).pack())
+        return await answer
+
+    async def revoke(self, descriptor: BufferDescriptor) -> None:
+        """From the return on the peer cannot touch the range. After the channel's end it cannot anyway."""
+        if self._closing is not None:
+            return
+        future: asyncio.Future[None] = self._loop.create_future()
+
+        def done(status: int, _: int) -> None:
+            if future.done():
+                return
+            if status == Status.DONE or self._closing is not None:
+                future.set_result(None)
+            else:
+                words = f"REVOKE: {frames.status_words(status)}"
+                future.set_exception(TransferFailed(status, words))
+
+        self._revoke(descriptor, done)
+        await future
+
+    def _revoke(
+        self, descriptor: BufferDescriptor, done: Callable[[int, int], None] | None
+    ) -> None:
+        operation = next(self._operations)
+        piece = self._exposed.pop(descriptor.token, None)
+        self._transfers[operation] = _Transfer(FrameType.REVOKE, piece, done)
+        self._post(frames.Revoke(operation, descriptor.token).pack())
+
+    # -- sending
+
+    def send(
+        self,
+        *parts: Buffer,
+        writes: Sequence[RdmaWrite] = (),
+        invalidate: int | None = None,
+        sent: Callable[[], None] | None = None,
+    ) -> None:
+        """One SMB2 message made of `parts`, after its `writes`, as Send with Invalidate of a token if one is given.
+
+        Parts are not copied if they are long: they must not change before `sent` is called. A closed channel swallows
+        all of it, and still calls `sent` and the writes' `done`.
+        """
+        if self._closing is not None:
+            self._swallow(writes, sent)
+            return
+        length = 0
+        for part in parts:
+            length += len(part)
+        if length > self.facts.max_fragmented_send_size:
+            raise ValueError(
+                f"a message of {length} bytes: the peer takes {self.facts.max_fragmented_send_size}"
+            )
+        head = _pack_header(length)
+        if invalidate is not None:
+            head = frames.SendInvalidate(invalidate).pack() + head
+        for write in reversed(writes):
+            head = self._begin_transfer(
+                FrameType.RDMA_WRITE, write.piece, write.length, write.descriptors, write.done
+            ) + head
+        self._messages_sent += 1
+        self._inline_sent += length
+        self._waiting_bytes += len(head) + length
+        self._queued_bytes += len(head) + length
+        joined = self._joined
+        joined += head
+        for part in parts:
+            if len(part) < JOIN_BELOW:
+                joined += part
+            else:
+                self._waiting.append(joined)
+                self._waiting.append(part)
+                joined = self._joined = bytearray()
+        if sent is not None:
+            self._sent_marks.append((self._queued_bytes, sent))
+        if not self._corked:
+            self._flush()
+
+    def _swallow(self, writes: Sequence[RdmaWrite], sent: Callable[[], None] | None) -> None:
+        for write in writes:
+            if write.done is not None:
+                self._loop.call_soon(write.done, Status.ENDED, 0)
+        if sent is not None:
+            self._loop.call_soon(sent)
+
+    def _post(self, frame: bytes) -> None:
+        self._joined += frame
+        self._waiting_bytes += len(frame)
+        self._queued_bytes += len(frame)
+        if not self._corked:
+            self._flush()
+
+    def cork(self) -> None:
+        """What is sent from now on waits for `uncork`, to leave in one piece. Nests."""
+        self._corked += 1
+
+    def uncork(self) -> None:
+        self._corked -= 1
+        if not self._corked and self._waiting_bytes:
+            self._flush()
+
+    async def drain(self) -> None:
+        """Waits while more than SEND_HIGH_WATER bytes wait for the socket."""
+        while self._waiting_bytes > SEND_HIGH_WATER:
+            await self._progress()
+
+    async def _progress(self) -> None:
+        """Until the socket took something, or the channel ended."""
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._drainers.append(waiter)
+        await waiter
+
+    def _flush(self) -> None:
+        """Gives the socket what it takes; the rest waits until it is writable."""
+        if self._blocked:
+            return
+        waiting = self._waiting
+        if self._joined:
+            waiting.append(self._joined)
+            self._joined = bytearray()
+        while waiting:
+            try:
+                if len(waiting) == 1:
+                    taken = self._sock.send(waiting[0])
+                else:
+                    taken = self._sock.sendmsg(itertools.islice(waiting, IOV_MAX))
+            except (BlockingIOError, InterruptedError):
+                self._block()
+                break
+            except OSError as error:
+                self._broken(error)
+                return
+            self._waiting_bytes -= taken
+            if self._waiting_bytes:
+                self._advance(taken)
+            else:
+                waiting.clear()
+        if self._sent_marks:
+            self._call_sent()
+
+    def _broken(self, error: OSError) -> None:
+        """The peer is gone for writing; what it sent before (a CLOSED with the reason) is still read first."""
+        words = f"the connection broke: {error.strerror or error}"
+        if self._held:
+            self._lost(CloseReason.PEER_LOST, words)
+            return
+        self._blocked = True
+        self._loop.remove_writer(self._sock)
+        self._loop.call_soon(self._lost_after_reading, words)
+
+    def _lost_after_reading(self, words: str) -> None:
+        if not self._ended.done():
+            self._on_readable()
+            self._lost(CloseReason.PEER_LOST, words)
+
+    def _advance(self, taken: int) -> None:
+        """Drops the first `taken` bytes of what waits."""
+        waiting = self._waiting
+        while taken:
+            first = waiting[0]
+            if len(first) > taken:
+                waiting[0] = memoryview(first)[taken:]
+                return
+            taken -= len(first)
+            waiting.popleft()
+
+    def _block(self) -> None:
+        if not self._blocked:
+            self._blocked = True
+            self._loop.add_writer(self._sock, self._on_writable)
+
+    def _on_writable(self) -> None:
+        self._blocked = False
+        self._flush()
+        if self._ended.done():
+            return
+        if not self._blocked:
+            self._loop.remove_writer(self._sock)
+        if self._waiting_bytes <= SEND_HIGH_WATER and self._drainers:
+            self._wake(self._drainers)
+        if self._closing is not None:
+            self._settle()
+
+    def _call_sent(self) -> None:
+        """Calls `sent` of every message that the kernel has in whole."""
+        marks = self._sent_marks
+        with_kernel = self._queued_bytes - self._waiting_bytes
+        while marks and marks[0][0] <= with_kernel:
+            marks.popleft()[1]()
