@@ -1,0 +1,131 @@
+"""Samba's smbd as a yardstick: one server of our own in a folder of the run, stock or tuned, stopped by pid."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import getpass
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from smbserver.bench.processes import Watched
+from smbserver.instance import LOOPBACK, free_port, wait_for_port
+
+START_TIMEOUT = 15.0
+"""Seconds until smbd must answer; it takes about one."""
+STOP_TIMEOUT = 10.0
+
+CONFIGURATION = """\
+[global]
+    netbios name = BENCH
+    workgroup = WORKGROUP
+    server role = standalone server
+    interfaces = lo
+    bind interfaces only = yes
+    smb ports = {port}
+    disable netbios = yes
+    private dir = {folder}/private
+    lock directory = {folder}/lock
+    state directory = {folder}/state
+    cache directory = {folder}/cache
+    pid directory = {folder}/pid
+    ncalrpc dir = {folder}/ncalrpc
+    log file = {folder}/log
+    log level = 1
+    max log size = 0
+    passdb backend = tdbsam:{folder}/private/passdb.tdb
+    load printers = no
+    printing = bsd
+    printcap name = /dev/null
+    disable spoolss = yes
+    server min protocol = SMB2_02
+{tuning}
+[{share}]
+    path = {path}
+    read only = no
+    force user = {account}
+"""
+TUNINGS = {
+    "stock": "",
+    "tuned": """\
+    use sendfile = yes
+    aio read size = 0
+    aio write size = 0
+    min receivefile size = 16384
+""",
+}
+
+
+class SmbdMissing(Exception):
+    """smbd cannot be measured here; the sentence says why."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Smbd:
+    port: int
+    user: str
+    watched: Watched
+
+
+def program() -> str:
+    path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
+    found = shutil.which("smbd", path=path)
+    if found is None:
+        raise SmbdMissing("smbd is not installed (Debian: apt-get install samba)")
+    if os.geteuid() != 0:
+        raise SmbdMissing("smbd runs as root only, and this is an ordinary user")
+    return found
+
+
+@contextlib.asynccontextmanager
+async def running_smbd(
+    folder: Path, tuning: str, share: str, path: Path, password: str
+) -> AsyncIterator[Smbd]:
+    smbd = program()
+    user, port = getpass.getuser(), free_port()
+    for name in ("private", "lock", "state", "cache", "pid", "ncalrpc"):
+        (folder / name).mkdir(parents=True, mode=0o700)
+    configuration = folder / "smb.conf"
+    configuration.write_text(
+        CONFIGURATION.format(
+            port=port, folder=folder, tuning=TUNINGS[tuning], share=share, path=path, account=user
+        )
+    )
+    _add_user(configuration, user, password)
+    # smbd ends when a pipe on its stdin closes, and on SIGTERM it signals its whole process group.
+    process = subprocess.Popen(
+        [smbd, "--foreground", "--no-process-group", f"--configfile={configuration}"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        await wait_for_port(LOOPBACK, port, START_TIMEOUT)
+        yield Smbd(port, user, Watched("smbd", process.pid))
+    finally:
+        await _stop(process)
+
+
+def _add_user(configuration: Path, user: str, password: str) -> None:
+    subprocess.run(
+        ["smbpasswd", "-c", configuration, "-L", "-s", "-a", user],
+        input=f"{password}\n{password}\n",
+        text=True,
+        check=True,
+        capture_output=True,
+    )
+
+
+async def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        await asyncio.to_thread(process.wait, STOP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
