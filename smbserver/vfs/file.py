@@ -1,0 +1,100 @@
+"""An open file's data.
+
+Reads and writes take memoryviews and fill or drain them whole, so that nobody above deals with a short count that
+is not the end of the file. What may block says so: `read_now` never does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+
+from smbserver.vfs.handle import Handle
+
+_WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK)
+
+_FALLOC_FL_KEEP_SIZE = 1
+
+_libc_fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+_libc_fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+
+
+class File(Handle):
+    """A regular file."""
+
+    __slots__ = ("_always_cached",)
+
+    def __init__(self, fd: int, *, metadata_only: bool) -> None:
+        super().__init__(fd, is_directory=False, metadata_only=metadata_only)
+        self._always_cached = False
+
+    @property
+    def size(self) -> int:
+        """Bytes up to the end of the file."""
+        return os.fstat(self.fd).st_size
+
+    def read_now(self, buffer: memoryview, offset: int) -> int:
+        """Bytes read without waiting for a disk; -1 when that cannot be done.
+
+        A file system that does not know RWF_NOWAIT is tmpfs or the like, whose files are always in memory, or a
+        network file system; it is found out once per handle and then read as it comes.
+        """
+        if self._always_cached:
+            return self.read(buffer, offset)
+        done, length = 0, len(buffer)
+        try:
+            while done < length:
+                got = os.preadv(
+                    self.fd, [buffer[done:] if done else buffer], offset + done, os.RWF_NOWAIT
+                )
+                if got == 0:
+                    break
+                done += got
+        except OSError as error:
+            if error.errno in _WOULD_BLOCK:
+                return -1
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            self._always_cached = True
+            return self.read(buffer, offset)
+        return done
+
+    def read(self, buffer: memoryview, offset: int) -> int:
+        """Bytes read; fewer than the buffer holds only at the end of the file."""
+        done, length = 0, len(buffer)
+        while done < length:
+            got = os.preadv(self.fd, [buffer[done:] if done else buffer], offset + done)
+            if got == 0:
+                break
+            done += got
+        return done
+
+    def write(self, buffer: memoryview, offset: int) -> int:
+        """Writes all of the buffer."""
+        done, length = 0, len(buffer)
+        while done < length:
+            done += os.pwritev(self.fd, [buffer[done:] if done else buffer], offset + done)
+        return done
+
+    def sync_data(self) -> None:
+        """Returns when data and size are on disk; what write-through promises."""
+        os.fdatasync(self.fd)
+
+    def truncate(self, size: int) -> None:
+        """Makes the file that long; what is added reads as zeros."""
+        os.ftruncate(self.fd, size)
+
+    def allocate(self, size: int) -> None:
+        """Reserves room up to `size` without changing the end of the file ([MS-FSA] 2.1.5.14.1)."""
+        if size > self.size:
+            _fallocate_keep_size(self.fd, size)
+
+
+def _fallocate_keep_size(fd: int, size: int) -> None:
+    """Python's posix_fallocate would move the end of the file."""
+    if _libc_fallocate(fd, _FALLOC_FL_KEEP_SIZE, 0, size) == 0:
+        return
+    code = ctypes.get_errno()
+    if code != errno.EOPNOTSUPP:  # a file system without reservations promises nothing
+        raise OSError(code, os.strerror(code))

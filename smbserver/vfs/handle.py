@@ -1,0 +1,96 @@
+"""An open file system object: a descriptor, and what can be asked and set without touching data."""
+
+from __future__ import annotations
+
+import os
+
+from smbserver.vfs.dos_attributes import (
+    STORED,
+    DosAttributes,
+    read_dos_attributes,
+    write_dos_attributes,
+)
+from smbserver.vfs.metadata import Metadata, metadata_of
+
+
+class Handle:
+    """A file, directory or stream. Opened for its metadata only, the descriptor is an O_PATH one."""
+
+    __slots__ = ("_target", "fd", "is_directory")
+
+    def __init__(self, fd: int, *, is_directory: bool, metadata_only: bool) -> None:
+        self.fd = fd
+        self.is_directory = is_directory
+        # The f... calls refuse O_PATH descriptors; through /proc the same object is reached.
+        self._target: int | str = f"/proc/self/fd/{fd}" if metadata_only else fd
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and inode: what opens of the same object have in common."""
+        facts = os.fstat(self.fd)
+        return facts.st_dev, facts.st_ino
+
+    def metadata(self, name: str = "") -> Metadata:
+        """Size, times, attributes as of now; the name decides whether a dot file counts as hidden."""
+        return metadata_of(os.fstat(self.fd), read_dos_attributes(self._target), name)
+
+    def mode_and_owner(self) -> tuple[int, int, int]:
+        """Mode bits, user id and group id."""
+        facts = os.fstat(self.fd)
+        return facts.st_mode, facts.st_uid, facts.st_gid
+
+    def set_attributes(
+        self, name: str, attributes: int | None, creation_time: int | None = None
+    ) -> None:
+        """Stores DOS attributes and creation time; None keeps what is there."""
+        now = self.metadata(name)
+        write_dos_attributes(
+            self._target,
+            DosAttributes(
+                (now.attributes if attributes is None else attributes) & STORED,
+                now.creation_time if creation_time is None else creation_time,
+            ),
+        )
+
+    def set_times(self, access_ns: int | None, write_ns: int | None) -> None:
+        """Sets the times of last access and last write; None keeps what is there."""
+        facts = os.fstat(self.fd)
+        os.utime(
+            self._target,
+            ns=(
+                facts.st_atime_ns if access_ns is None else access_ns,
+                facts.st_mtime_ns if write_ns is None else write_ns,
+            ),
+        )
+
+    def extended_attributes(self) -> dict[str, bytes]:
+        """All of the `user.` name space: name without prefix to value."""
+        prefix = "user."
+        names = os.listxattr(self._target)
+        return {
+            name[len(prefix) :]: os.getxattr(self._target, name)
+            for name in names
+            if name.startswith(prefix)
+        }
+
+    def set_extended_attribute(self, name: str, value: bytes) -> None:
+        """Sets one of the `user.` name space; an empty value removes it."""
+        if value:
+            os.setxattr(self._target, f"user.{name}", value)
+            return
+        if f"user.{name}" in os.listxattr(self._target):
+            os.removexattr(self._target, f"user.{name}")
+
+    def can(self, mode: int) -> bool:
+        """Whether the operating system lets this process do os.R_OK, W_OK, X_OK here."""
+        return os.access(f"/proc/self/fd/{self.fd}", mode, effective_ids=True)
+
+    def sync(self) -> None:
+        """Returns when what was written is on disk."""
+        os.fsync(self.fd)
+
+    def close(self) -> None:
+        """Closes the descriptor; further calls do nothing."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)

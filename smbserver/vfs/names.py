@@ -1,0 +1,99 @@
+"""Names as clients write them: `folder\\file:stream:$DATA` ([MS-FSCC] 2.1.5, 2.1.6)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from smbserver.wire.status import NtStatus, StatusError
+
+MAX_COMPONENT_BYTES = 255
+"""NAME_MAX of Linux file systems, in bytes of UTF-8."""
+
+_REFUSED = re.compile(r'[\x00-\x1f"*/<>?|]')
+"""Characters of wildcards and of other systems' paths; `:` parts streams and is looked at apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShareName:
+    """A name below a share, taken apart and free of anything that could mean another place."""
+
+    components: tuple[str, ...]
+    """From the share's root down; empty for the root itself."""
+
+    stream: str = ""
+    """The alternate data stream; empty for the file's own data."""
+
+    stream_of_directory: bool = False
+    """True for `name::$INDEX_ALLOCATION`: the client insists on a directory."""
+
+
+def parse_name(name: str) -> ShareName:
+    """Takes a name of CREATE, rename or link apart; refuses what no file can be called."""
+    if name.startswith("\\"):
+        raise StatusError(NtStatus.INVALID_PARAMETER)
+    folder, separator, last = name.rpartition("\\")
+    base, stream, of_directory = _split_stream(last)
+    if ":" in folder:
+        raise StatusError(NtStatus.OBJECT_NAME_INVALID)
+    components = tuple(part for part in (*folder.split("\\"), base) if part)
+    for part in components:
+        check_component(part)
+    return ShareName(components, stream, of_directory)
+
+
+def check_component(part: str) -> None:
+    """Refuses `.`, `..`, reserved characters, and what does not fit into a Linux directory entry."""
+    if part == "..":
+        raise StatusError(NtStatus.OBJECT_PATH_SYNTAX_BAD)
+    if part == "." or not is_shown(part):
+        raise StatusError(NtStatus.OBJECT_NAME_INVALID)
+
+
+def is_shown(part: str) -> bool:
+    """Whether an entry of a directory can be named by a client at all; others stay unlisted."""
+    if _REFUSED.search(part) or ":" in part or "\\" in part:
+        return False
+    if part.isascii():
+        return len(part) <= MAX_COMPONENT_BYTES
+    try:
+        return len(part.encode()) <= MAX_COMPONENT_BYTES
+    except UnicodeEncodeError:  # a lone surrogate, from the wire or from bytes that are not UTF-8
+        return False
+
+
+def _split_stream(last: str) -> tuple[str, str, bool]:
+    base, *rest = last.split(":")
+    if not rest:
+        return base, "", False
+    stream = rest[0]
+    kind = rest[1].upper() if len(rest) > 1 else "$DATA"
+    if len(rest) > 2 or (len(rest) == 1 and not stream) or _REFUSED.search(stream):
+        raise StatusError(NtStatus.OBJECT_NAME_INVALID)
+    if kind == "$INDEX_ALLOCATION" and stream.upper() in ("", "$I30"):
+        return base, "", True
+    if kind != "$DATA" or not is_encodable(stream):
+        raise StatusError(NtStatus.OBJECT_NAME_INVALID)
+    return base, stream, False
+
+
+def is_encodable(text: str) -> bool:
+    """False for text with lone surrogates, which no Linux name can carry."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def fold(name: str) -> str:
+    """The form in which two names are the same name: upper case, one character for one ([MS-FSA] 2.1.4.4).
+
+    Python's own folding maps one character to several (sharp s to "SS") and would make different names equal.
+    """
+    if name.isascii():
+        return name.upper()
+    return "".join(
+        upper if len(upper) == 1 else character
+        for character, upper in ((character, character.upper()) for character in name)
+    )

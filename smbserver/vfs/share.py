@@ -1,0 +1,233 @@
+"""A share's folder and what happens to names in it.
+
+The folder is opened once. A name goes two steps:
+
+1. `look_up` turns a client's spelling into a `Location`: the real path below the folder, and, where something is
+   there, an O_PATH descriptor of it. What is decided afterwards is decided about that object, not about a name.
+2. `open_...`, `create_...`, `remove`, `rename`, `link` act on it.
+
+Every path goes through openat2 with RESOLVE_BENEATH, relative to the folder: symbolic links are followed while they
+stay inside, and nothing leads out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from smbserver.parameters import Share as ShareParameters
+from smbserver.vfs.directory import Directory, entry_metadata
+from smbserver.vfs.dos_attributes import DosAttributes, read_dos_attributes, write_dos_attributes
+from smbserver.vfs.file import File
+from smbserver.vfs.lookup import FoldedNames
+from smbserver.vfs.metadata import Metadata, metadata_of
+from smbserver.vfs.names import ShareName, is_shown
+from smbserver.vfs.openat2 import open_beneath, require_openat2
+from smbserver.vfs.rename import rename
+from smbserver.vfs.volume import Volume, volume_of
+from smbserver.vfs.wildcard import Expression
+from smbserver.wire.filetime import now
+from smbserver.wire.status import NtStatus, StatusError
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY
+_NEW_FILE_MODE = 0o666
+_NEW_FOLDER_MODE = 0o777
+
+
+@dataclass(slots=True)
+class Location:
+    """Where a name leads."""
+
+    path: str
+    """Real path below the share, `/` between components; the last one as asked for if nothing is there."""
+    fd: int = -1
+    """O_PATH descriptor of what is there; -1 for nothing. Whoever opens it takes it over."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether something was there at the time of the look-up."""
+        return self.fd >= 0
+
+    @property
+    def name(self) -> str:
+        """The last component; empty for the share's folder itself."""
+        return self.path.rpartition("/")[2]
+
+    def facts(self) -> os.stat_result:
+        """stat of what is there, never of what has taken its place since."""
+        return os.fstat(self.fd)
+
+    def close(self) -> None:
+        """Gives the descriptor back, unless it has been taken over."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class Share:
+    """One shared folder."""
+
+    def __init__(self, parameters: ShareParameters) -> None:
+        self.parameters = parameters
+        self.root = os.open(parameters.path, _FOLDER | os.O_CLOEXEC)
+        self._folded = FoldedNames()
+        self._veto = [Expression(pattern) for pattern in parameters.veto_files]
+
+    def close(self) -> None:
+        """Closes the folder; handles opened in it live on."""
+        os.close(self.root)
+
+    # 1. names
+
+    def look_up(self, name: ShareName) -> Location:
+        """Finds what a client means; fails when a folder on the way is missing."""
+        if any(not self.is_visible(part) for part in name.components):
+            raise StatusError(NtStatus.OBJECT_NAME_NOT_FOUND)
+        path = "/".join(name.components)
+        try:
+            return Location(path, open_beneath(self.root, path, os.O_PATH))
+        except NotADirectoryError:
+            raise StatusError(NtStatus.OBJECT_PATH_NOT_FOUND) from None
+        except FileNotFoundError:
+            return self._look_up_folded(name.components)
+
+    def _look_up_folded(self, components: tuple[str, ...]) -> Location:
+        path = ""
+        for depth, component in enumerate(components):
+            real = self._spelling(path, component)
+            if real is None:
+                if depth + 1 < len(components):
+                    raise StatusError(NtStatus.OBJECT_PATH_NOT_FOUND)
+                return Location(f"{path}/{component}" if path else component)
+            path = f"{path}/{real}" if path else real
+        try:
+            return Location(path, open_beneath(self.root, path, os.O_PATH))
+        except FileNotFoundError:  # removed meanwhile, or a link that leads nowhere
+            return Location(path)
+
+    def _spelling(self, folder: str, component: str) -> str | None:
+        try:
+            fd = open_beneath(self.root, folder, _FOLDER)
+        except (FileNotFoundError, NotADirectoryError):
+            raise StatusError(NtStatus.OBJECT_PATH_NOT_FOUND) from None
+        try:
+            return self._folded.find(fd, component)
+        finally:
+            os.close(fd)
+
+    def is_visible(self, name: str) -> bool:
+        """False for names that `veto files` hides."""
+        return not any(expression.matches(name) for expression in self._veto)
+
+    # 2. opening and creating
+
+    def open_file(self, location: Location, flags: int | None) -> File:
+        """Opens what the location found with O_RDONLY, O_WRONLY or O_RDWR; None: for its metadata only."""
+        if flags is None:
+            return File(self._take(location), metadata_only=True)
+        if not stat.S_ISREG(location.facts().st_mode):  # opening a FIFO or a device can hang or act
+            raise StatusError(NtStatus.ACCESS_DENIED)
+        fd = os.open(f"/proc/self/fd/{location.fd}", flags | os.O_CLOEXEC)
+        location.close()
+        return File(fd, metadata_only=False)
+
+    def open_directory(self, location: Location, *, to_list: bool) -> Directory:
+        """Opens the directory that the location found."""
+        if not to_list:
+            return Directory(self._take(location), metadata_only=True)
+        fd = os.open(f"/proc/self/fd/{location.fd}", _FOLDER | os.O_CLOEXEC)
+        location.close()
+        return Directory(fd, metadata_only=False)
+
+    def create_file(self, location: Location, attributes: int) -> File:
+        """Makes a new, empty file; FileExistsError if somebody else was faster."""
+        mode = _NEW_FILE_MODE & self.parameters.create_mask
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        fd = open_beneath(self.root, location.path, flags, mode)
+        write_dos_attributes(fd, DosAttributes(attributes, now()))
+        return File(fd, metadata_only=False)
+
+    def create_directory(self, location: Location, attributes: int) -> Directory:
+        """Makes a new directory; FileExistsError if somebody else was faster."""
+        with self._folder_of(location.path) as (folder, name):
+            os.mkdir(name, _NEW_FOLDER_MODE & self.parameters.directory_mask, dir_fd=folder)
+        fd = open_beneath(self.root, location.path, _FOLDER | os.O_NOFOLLOW)
+        write_dos_attributes(fd, DosAttributes(attributes, now()))
+        return Directory(fd, metadata_only=False)
+
+    @staticmethod
+    def _take(location: Location) -> int:
+        fd, location.fd = location.fd, -1
+        return fd
+
+    # 3. changing names
+
+    def remove(self, path: str, identity: tuple[int, int], *, is_directory: bool) -> None:
+        """Removes the entry if it still leads to that object; a link is removed, not what it leads to."""
+        fd = open_beneath(self.root, path, os.O_PATH)
+        facts = os.fstat(fd)
+        os.close(fd)
+        if (facts.st_dev, facts.st_ino) != identity:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        with self._folder_of(path) as (folder, name):
+            entry = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if is_directory and not stat.S_ISLNK(entry.st_mode):
+                os.rmdir(name, dir_fd=folder)
+            else:
+                os.unlink(name, dir_fd=folder)
+
+    def rename(self, old: str, new: str, *, replace: bool) -> None:
+        """Moves an entry, also from one folder to another."""
+        with self._folder_of(old) as (old_folder, old_name), self._folder_of(new) as (folder, name):
+            rename(old_folder, old_name, folder, name, replace=replace)
+
+    def link(self, fd: int, new: str, *, replace: bool) -> None:
+        """Gives an open file one more name."""
+        with self._folder_of(new) as (folder, name):
+            if replace:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=folder)
+            os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=folder, follow_symlinks=True)
+
+    @contextlib.contextmanager
+    def _folder_of(self, path: str) -> Iterator[tuple[int, str]]:
+        folder, _, name = path.rpartition("/")
+        if not folder:
+            yield self.root, name
+            return
+        fd = open_beneath(self.root, folder, os.O_PATH | os.O_DIRECTORY)
+        try:
+            yield fd, name
+        finally:
+            os.close(fd)
+
+    # 4. what there is
+
+    def entry(self, directory: Directory, path: str, name: str) -> Metadata | None:
+        """Facts of an entry of the directory at `path`; None for what has gone or leads out of the share."""
+        found = entry_metadata(directory, name)
+        if found is not None or not is_shown(name):
+            return found
+        try:
+            fd = open_beneath(self.root, f"{path}/{name}" if path else name, os.O_PATH)
+        except OSError:
+            return None
+        try:
+            stored = read_dos_attributes(f"/proc/self/fd/{fd}")
+            return metadata_of(os.fstat(fd), stored, name)
+        finally:
+            os.close(fd)
+
+    def volume(self) -> Volume:
+        """Sizes of the file system below."""
+        return volume_of(self.root)
+
+
+def open_share(parameters: ShareParameters) -> Share:
+    """Opens a share's folder; fails in words where the kernel cannot keep clients inside it."""
+    require_openat2()
+    return Share(parameters)
