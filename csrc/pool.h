@@ -4,7 +4,8 @@
  *
  * Two channels name the same pool when their descriptors are of the same inode. A pool lives while a channel, or a
  * transfer of a channel, holds a reference; with the last one the registrations and the mapping go. F_SEAL_SHRINK is
- * demanded before mapping: without it a worker could truncate the file and the proxy would take SIGBUS.
+ * demanded before mapping: without it a worker could truncate the file and the proxy would take SIGBUS. Memory of
+ * huge pages is refused for the same reason: a hole punched into it cannot always be filled again.
  *
  * The proxy never writes to a pool except by an RDMA Read that the worker asked for, or where the worker exposed it.
  */
@@ -28,7 +29,7 @@ uint64_t pool_table_bytes(const struct pool_table *table);
 uint32_t pool_table_count(const struct pool_table *table);
 
 /*
- * Finds or maps the pool behind `fd` (which stays the caller's). On failure `words` (256 bytes) says what was asked,
+ * Finds or maps the pool behind `fd` (which stays the caller's). A pool that is mapped already keeps its size. On failure `words` (256 bytes) says what was asked,
  * what the limit or state is, and what to change. -EPERM: not a memfd or no F_SEAL_SHRINK; -EINVAL: size;
  * -EDQUOT: the limit.
  */
@@ -40,6 +41,8 @@ void pool_release(struct pool *pool); /* NULL is fine */
 int pool_region(struct pool *pool, struct fabric_device *device, char words[256], struct fabric_region **ret);
 /* A device is going away: forget its registrations in all pools. */
 void pool_table_forget_device(struct pool_table *table, struct fabric_device *device);
+
+uint64_t pool_size(const struct pool *pool); /* bytes that a range may name */
 
 /* The address of [offset, offset + length) if it lies inside the pool, else NULL. */
 uint8_t *pool_range(const struct pool *pool, uint64_t offset, uint64_t length);
