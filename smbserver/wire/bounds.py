@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from struct import Struct
-from typing import Any, Union
+from typing import Any
 
-Buffer = Union[bytes, bytearray, memoryview]
+Buffer = bytes | bytearray | memoryview
 """What messages are read from and written to."""
 
 HEADER_SIZE = 64
-"""Bytes of the SMB2 header ([MS-SMB2] 2.2.1). A body begins there, and offsets count from its start."""
+"""Bytes of the SMB2 header ([MS-SMB2] 2.2.1): bodies begin there, offsets count from its start."""
 
 
 class Malformed(ValueError):
@@ -54,7 +54,7 @@ def slice_at(message: Buffer, offset: int, length: int, least: int, name: str) -
 
 
 def utf16_decode(buffer: Buffer, name: str) -> str:
-    """A string of the wire. Lone surrogates pass: they carry file names that are not valid UTF-8."""
+    """A string. Lone surrogates pass: they carry file names that are not valid UTF-8."""
     if len(buffer) % 2:
         raise Malformed(f"{name} has {len(buffer)} bytes, UTF-16 needs an even number")
     return bytes(buffer).decode("utf-16-le", "surrogatepass")

@@ -14,7 +14,7 @@ SIZE = HEADER_SIZE
 PROTOCOL_ID = b"\xfeSMB"
 
 MAX_COMPOUND = 256
-"""Messages in one compound. Clients chain fewer than ten; a bound keeps one frame from queueing 100,000."""
+"""Messages in one compound: clients chain fewer than ten, one frame could hold 100,000."""
 
 UNSOLICITED = 0xFFFFFFFFFFFFFFFF
 """MessageId of what a server sends unasked: oplock and lease breaks."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from struct import Struct, unpack_from as struct_unpack_from
+from struct import Struct
+from struct import unpack_from as struct_unpack_from
 from typing import TypeVar
 
 from .bounds import HEADER_SIZE, Buffer, Malformed, padding, slice_at, unpack_body
@@ -24,7 +25,7 @@ _Context = TypeVar("_Context")
 
 
 class Dialect(IntEnum):
-    """Dialect revisions; `WILDCARD` answers a multi-protocol negotiate and asks for another NEGOTIATE."""
+    """Dialect revisions; `WILDCARD` answers an SMB1 negotiate and asks for an SMB2 one."""
 
     SMB_2_0_2 = 0x0202
     SMB_2_1 = 0x0210

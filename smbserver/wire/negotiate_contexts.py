@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from struct import Struct, unpack_from as struct_unpack_from
-from typing import ClassVar, Union
+from struct import Struct
+from struct import unpack_from as struct_unpack_from
+from typing import ClassVar
 
 from .bounds import Buffer, Malformed, padding, slice_at, unpack_from, utf16_decode, utf16_encode
 
@@ -195,16 +196,16 @@ class OpaqueContext:
         return self.data
 
 
-NegotiateContext = Union[
-    PreauthIntegrityCapabilities,
-    EncryptionCapabilities,
-    CompressionCapabilities,
-    NetnameNegotiateContext,
-    TransportCapabilities,
-    RdmaTransformCapabilities,
-    SigningCapabilities,
-    OpaqueContext,
-]
+NegotiateContext = (
+    PreauthIntegrityCapabilities
+    | EncryptionCapabilities
+    | CompressionCapabilities
+    | NetnameNegotiateContext
+    | TransportCapabilities
+    | RdmaTransformCapabilities
+    | SigningCapabilities
+    | OpaqueContext
+)
 
 _PARSERS: dict[int, Callable[[Buffer], NegotiateContext]] = {
     ContextType.PREAUTH_INTEGRITY_CAPABILITIES: PreauthIntegrityCapabilities.parse,

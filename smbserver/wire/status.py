@@ -1,4 +1,4 @@
-"""NTSTATUS codes ([MS-ERREF] 2.3.1), without their STATUS_ prefix, and the exception that carries one."""
+"""NTSTATUS codes ([MS-ERREF] 2.3.1), without STATUS_, and the exception that carries one."""
 
 from __future__ import annotations
 
