@@ -26,7 +26,7 @@ MAY_IMPORT = {
 
 # The first pattern that matches a file's stem gives its rank.
 RANKS = (
-    (r"path|crc32c", 0),
+    (r"path|crc32c|bigendian", 0),
     (r"trace", 1),
     (r"loop", 2),
     (r"mpa|ddp|rdmap", 2),
@@ -36,6 +36,7 @@ RANKS = (
     (r"pool", 5),
     (r"smbd_connection", 7),
     (r"smbd_\w+", 6),
+    (r"channel_frames", 7),
     (r"channel", 8),
     (r"engine", 9),
 )
