@@ -4,11 +4,15 @@
  * docs/channel.md is the specification of the frames. Here: frames in are checked and become calls of smbd_*;
  * events of smbd_* become frames out. Back-pressure is the sockets': a worker that does not read makes
  * unconsumed messages, which stops grants to the peer; a peer that grants nothing makes queued bytes, which stops
- * reading from the worker.
+ * reading from the worker. So does a worker that asks and does not read the answers: nothing it sends piles up here.
+ *
+ * A channel holds its pools until it is destroyed, and it is destroyed only after the connection reported every
+ * transfer: the memory that a transfer names outlives it, also when the worker is killed.
  */
 #ifndef CHANNEL_H
 #define CHANNEL_H
 
+#include "channel_frames.h"
 #include "fabric.h"
 #include "path.h"
 #include "pool.h"
@@ -16,26 +20,18 @@
 
 struct channel;
 
-/* Type byte of a frame; a 24-bit big-endian length follows. Bodies are little-endian. */
-enum channel_frame {
-	CHANNEL_MESSAGE = 0x00,
-	CHANNEL_POOL = 0x80,
-	CHANNEL_POOL_READY = 0x81,
-	CHANNEL_RDMA_WRITE = 0x82,
-	CHANNEL_RDMA_READ = 0x83,
-	CHANNEL_DONE = 0x84,
-	CHANNEL_SEND_INVALIDATE = 0x85,
-	CHANNEL_EXPOSE = 0x86,
-	CHANNEL_EXPOSED = 0x87,
-	CHANNEL_REVOKE = 0x88,
-	CHANNEL_CLOSED = 0x89,
-};
-
 enum {
-	CHANNEL_HEADER_SIZE = 4,
 	CHANNEL_POOLS_MAX = 16,       /* pools of one channel */
-	CHANNEL_READ_BUDGET = 1 << 20, /* bytes read from one worker before others get a turn */
-	CHANNEL_REPLIES_MAX = 1 << 16, /* bytes of DONE and other small frames waiting for a worker that does not read */
+	CHANNEL_DESCRIPTORS_MAX = 16, /* descriptors passed with frames that have not come whole yet */
+	/* Bytes read from one worker before others get a turn. */
+	CHANNEL_READ_BUDGET = 1 << 20,
+	/* Bytes of frames staged: about a hundred replies with their RDMA_WRITEs come with one recvmsg. */
+	CHANNEL_STAGING = 16 << 10,
+	/*
+	 * Bytes of DONE and other small frames for a worker that does not read. Room for the answers to all that is
+	 * under way is kept free; a frame for whose answer there is no room is not read yet.
+	 */
+	CHANNEL_REPLIES_MAX = 1 << 16,
 };
 
 /* What the channel tells the engine. */

@@ -72,16 +72,18 @@ static int check_file(int fd, struct stat *status, char words[WORDS])
 	struct statfs filesystem;
 	int seals = fcntl(fd, F_GET_SEALS);
 
-	if (seals < 0 || fstat(fd, status) < 0 || fstatfs(fd, &filesystem) < 0 || !S_ISREG(status->st_mode) ||
-	    filesystem.f_type != TMPFS_MAGIC) {
+	if (seals < 0 || fstat(fd, status) < 0 || fstatfs(fd, &filesystem) < 0 ||
+	    !S_ISREG(status->st_mode) || filesystem.f_type != TMPFS_MAGIC) {
 		snprintf(words, WORDS,
-			 "the pool's descriptor is not a memfd of ordinary pages; make it with memfd_create and "
+			 "the pool's descriptor is not a memfd of ordinary pages; make it with "
+			 "memfd_create and "
 			 "MFD_ALLOW_SEALING, without MFD_HUGETLB");
 		return -EPERM;
 	}
 	if (!(seals & F_SEAL_SHRINK)) {
 		snprintf(words, WORDS,
-			 "the pool's memfd may shrink; seal it first: fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK)");
+			 "the pool's memfd may shrink; seal it first: fcntl(fd, F_ADD_SEALS, "
+			 "F_SEAL_SHRINK)");
 		return -EPERM;
 	}
 	return 0;
@@ -90,8 +92,9 @@ static int check_file(int fd, struct stat *status, char words[WORDS])
 static int check_size(const struct stat *status, uint64_t size, char words[WORDS])
 {
 	if (size == 0 || size > POOL_SIZE_MAX) {
-		snprintf(words, WORDS, "a pool of %" PRIu64 " bytes was asked for; it may have 1 to %" PRIu64, size,
-			 POOL_SIZE_MAX);
+		snprintf(words, WORDS,
+			 "a pool of %" PRIu64 " bytes was asked for; it may have 1 to %" PRIu64,
+			 size, POOL_SIZE_MAX);
 		return -EINVAL;
 	}
 	if (status->st_size < 0 || size > (uint64_t)status->st_size) {
@@ -124,8 +127,8 @@ static struct pool *find_pool(const struct pool_table *table, const struct stat 
 	return NULL;
 }
 
-static int map_pool(struct pool_table *table, int fd, const struct stat *status, uint64_t size, char words[WORDS],
-		    struct pool **ret)
+static int map_pool(struct pool_table *table, int fd, const struct stat *status, uint64_t size,
+		    char words[WORDS], struct pool **ret)
 {
 	struct pool *pool = calloc(1, sizeof(*pool));
 	void *base = MAP_FAILED;
@@ -138,9 +141,11 @@ static int map_pool(struct pool_table *table, int fd, const struct stat *status,
 	if (base == MAP_FAILED) {
 		free(pool);
 		trace_count(TRACE_POOL_MAP_FAILURES);
-		snprintf(words, WORDS, "the pool of %" PRIu64 " bytes cannot be mapped: %s%s", size, strerror(error),
-			 error == EACCES || error == EPERM ? "; its memfd must be open and not sealed for writing"
-							   : "");
+		snprintf(words, WORDS, "the pool of %" PRIu64 " bytes cannot be mapped: %s%s", size,
+			 strerror(error),
+			 error == EACCES || error == EPERM
+				 ? "; its memfd must be open and not sealed for writing"
+				 : "");
 		return error == ENOMEM ? -ENOMEM : -EPERM;
 	}
 	pool->table = table;
@@ -158,7 +163,8 @@ static int map_pool(struct pool_table *table, int fd, const struct stat *status,
 	return 0;
 }
 
-int pool_acquire(struct pool_table *table, int fd, uint64_t size, char words[256], struct pool **ret)
+int pool_acquire(struct pool_table *table, int fd, uint64_t size, char words[256],
+		 struct pool **ret)
 {
 	struct stat status;
 	struct pool *pool;
@@ -224,8 +230,8 @@ void pool_release(struct pool *pool)
 	free(pool);
 }
 
-static void say_why_not_registered(const struct pool *pool, const struct fabric_device *device, int error,
-				   char words[WORDS])
+static void say_why_not_registered(const struct pool *pool, const struct fabric_device *device,
+				   int error, char words[WORDS])
 {
 	struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
 
@@ -236,11 +242,12 @@ static void say_why_not_registered(const struct pool *pool, const struct fabric_
 			 " bytes; raise it for the proxy (LimitMEMLOCK=, ulimit -l)",
 			 device->name, pool->size, (uint64_t)limit.rlim_cur);
 	else
-		snprintf(words, WORDS, "%s cannot register %" PRIu64 " bytes: %s", device->name, pool->size,
-			 strerror(-error));
+		snprintf(words, WORDS, "%s cannot register %" PRIu64 " bytes: %s", device->name,
+			 pool->size, strerror(-error));
 }
 
-int pool_region(struct pool *pool, struct fabric_device *device, char words[256], struct fabric_region **ret)
+int pool_region(struct pool *pool, struct fabric_device *device, char words[256],
+		struct fabric_region **ret)
 {
 	int error;
 
@@ -252,7 +259,8 @@ int pool_region(struct pool *pool, struct fabric_device *device, char words[256]
 	}
 	if (pool->region_count == POOL_DEVICES_MAX) {
 		trace_count(TRACE_POOL_REGISTRATION_FAILURES);
-		snprintf(words, WORDS, "the pool is registered with %d devices already, the most there may be",
+		snprintf(words, WORDS,
+			 "the pool is registered with %d devices already, the most there may be",
 			 POOL_DEVICES_MAX);
 		return -ENOSPC;
 	}

@@ -55,11 +55,12 @@
 	X(CHANNEL_FRAMES_OUT, channel_frames_out)                     \
 	X(CHANNEL_BAD_FRAMES, channel_bad_frames)                     /* not to be parsed: channel ended */ \
 	X(CHANNEL_RANGE_ERRORS, channel_range_errors)                 /* outside the pool: channel ended */ \
-	X(CHANNEL_FLOODS, channel_floods)                             /* replies unread: channel ended */   \
+	X(CHANNEL_FLOODS, channel_floods)                             /* descriptors without a POOL */      \
 	X(CHANNEL_OPERATION_REFUSALS, channel_operation_refusals)     /* DONE or EXPOSED with status 3 */   \
 	X(CHANNEL_STALLS_PEER, channel_stalls_peer)                   /* worker not read: peer is slow */   \
 	X(CHANNEL_STALLS_WORKER, channel_stalls_worker)               /* worker's socket was full */        \
 	X(CHANNEL_STALLS_TRANSFERS, channel_stalls_transfers)         /* too many transfers under way */    \
+	X(CHANNEL_STALLS_REPLIES, channel_stalls_replies)             /* worker asks, does not read */      \
 	X(CHANNEL_DESCRIPTORS_DROPPED, channel_descriptors_dropped)   /* passed with no POOL frame */       \
 	X(CHANNEL_LOST_WORKERS, channel_lost_workers)                 /* ended with transfers under way */  \
 	/* engine */                                                                                        \

@@ -20,7 +20,8 @@ static char words[256];
 /* A fabric that only registers, and says no when told to. */
 static int registration_error;
 
-static int stub_register(struct fabric_device *device, void *base, size_t length, struct fabric_region **ret)
+static int stub_register(struct fabric_device *device, void *base, size_t length,
+			 struct fabric_region **ret)
 {
 	struct fabric_region *region;
 
@@ -84,7 +85,8 @@ static void test_what_is_refused(void)
 	refuse(table, make_memfd(PAGE, F_SEAL_SHRINK | F_SEAL_WRITE), PAGE, -EPERM, "writing");
 	refuse(table, make_memfd(PAGE, F_SEAL_SHRINK), PAGE + 1, -EINVAL, "ftruncate");
 	refuse(table, make_memfd(PAGE, F_SEAL_SHRINK), 0, -EINVAL, "1 to");
-	refuse(table, make_memfd(POOL_SIZE_MAX + PAGE, F_SEAL_SHRINK), POOL_SIZE_MAX + 1, -EINVAL, "1 to");
+	refuse(table, make_memfd(POOL_SIZE_MAX + PAGE, F_SEAL_SHRINK), POOL_SIZE_MAX + 1, -EINVAL,
+	       "1 to");
 	refuse(table, -1, PAGE, -EPERM, "not a memfd");
 	CHECK(trace_counter_value(TRACE_POOL_SEAL_REFUSALS) == 5);
 	CHECK(trace_counter_value(TRACE_POOL_SIZE_REFUSALS) == 3);
@@ -101,8 +103,10 @@ static void test_one_inode_is_one_pool(void)
 	CHECK(pool_table_create(0, &table) == 0);
 	CHECK(pool_acquire(table, fd, 2 * PAGE, words, &first) == 0);
 	CHECK(pool_acquire(table, copy, PAGE, words, &second) == 0);
-	CHECK(first == second && pool_table_count(table) == 1 && pool_table_bytes(table) == 2 * PAGE);
-	CHECK(pool_acquire(table, fd, 3 * PAGE, words, &third) == -EINVAL && strstr(words, "mapped already"));
+	CHECK(first == second && pool_table_count(table) == 1 &&
+	      pool_table_bytes(table) == 2 * PAGE);
+	CHECK(pool_acquire(table, fd, 3 * PAGE, words, &third) == -EINVAL &&
+	      strstr(words, "mapped already"));
 	pool_release(first);
 	CHECK(pool_table_count(table) == 1);
 	CHECK(pool_reference(second) == second);
@@ -141,10 +145,13 @@ static void test_ranges(void)
 
 	CHECK(pool_table_create(0, &table) == 0);
 	CHECK(pool_acquire(table, fd, PAGE, words, &pool) == 0);
-	CHECK(pool_range(pool, 0, PAGE) && pool_range(pool, PAGE - 1, 1) && pool_range(pool, PAGE, 0));
-	CHECK(!pool_range(pool, 0, PAGE + 1) && !pool_range(pool, PAGE, 1) && !pool_range(pool, 1, PAGE));
+	CHECK(pool_range(pool, 0, PAGE) && pool_range(pool, PAGE - 1, 1) &&
+	      pool_range(pool, PAGE, 0));
+	CHECK(!pool_range(pool, 0, PAGE + 1) && !pool_range(pool, PAGE, 1) &&
+	      !pool_range(pool, 1, PAGE));
 	CHECK(!pool_range(pool, UINT64_MAX, 1) && !pool_range(pool, 1, UINT64_MAX));
-	CHECK(!pool_range(pool, UINT64_MAX, UINT64_MAX) && !pool_range(pool, UINT64_MAX - PAGE + 1, PAGE));
+	CHECK(!pool_range(pool, UINT64_MAX, UINT64_MAX) &&
+	      !pool_range(pool, UINT64_MAX - PAGE + 1, PAGE));
 	pool_release(pool);
 	pool_table_destroy(table);
 	close(fd);
@@ -158,7 +165,8 @@ static void test_the_limit_counts_all_pools(void)
 
 	CHECK(pool_table_create(3 * PAGE, &table) == 0);
 	CHECK(pool_acquire(table, one, 2 * PAGE, words, &first) == 0);
-	CHECK(pool_acquire(table, other, 2 * PAGE, words, &second) == -EDQUOT && strstr(words, "12288"));
+	CHECK(pool_acquire(table, other, 2 * PAGE, words, &second) == -EDQUOT &&
+	      strstr(words, "12288"));
 	CHECK(pool_acquire(table, one, 2 * PAGE, words, &second) == 0);
 	pool_release(second);
 	pool_release(first);
