@@ -26,7 +26,7 @@ def measure(size: int) -> float:
     with socket.create_server((HOST, 0)) as listener:
         port = listener.getsockname()[1]
         command = [sys.executable, "-m", "smbserver.bench.raw", str(port), str(size)]
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL) as sender:
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL):
             stream, _ = listener.accept()
             with stream:
                 began = time.perf_counter()

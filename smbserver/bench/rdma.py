@@ -13,11 +13,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
-from smbdirect.channel import Access, Channel
+from smbdirect.channel import Channel
 from smbdirect.control import Proxy, ProxyListener
+from smbdirect.frames import Access
 from smbdirect.pool import Pool, PoolRange
 from smbserver.bench.figures import MIB
-from smbserver.bench.servers import LOOPBACK, running_proxy
+from smbserver.instance import LOOPBACK, running_proxy
 
 DEPTH = 8
 BLOCK = MIB
@@ -31,7 +32,6 @@ class Pair:
     """Two proxies, a listener of the one, and channels between them."""
 
     near: Proxy
-    far: Proxy
     listener: ProxyListener
     connecting_pid: int
     listening_pid: int
@@ -45,11 +45,13 @@ class Pair:
 
 @contextlib.asynccontextmanager
 async def pair(folder: Path) -> AsyncIterator[Pair]:
-    async with contextlib.AsyncExitStack() as stack:
-        near = await stack.enter_async_context(running_proxy(folder / "near"))
-        far = await stack.enter_async_context(running_proxy(folder / "far"))
-        listener = await far.control.listen(LOOPBACK, 0)
-        yield Pair(near.control, far.control, listener, near.pid, far.pid)
+    with running_proxy(folder / "near") as near, running_proxy(folder / "far") as far:
+        connecting, listening = await Proxy.open(near.control), await Proxy.open(far.control)
+        try:
+            yield Pair(connecting, await listening.listen(LOOPBACK, 0), near.pid, far.pid)
+        finally:
+            await connecting.close()
+            await listening.close()
 
 
 @dataclasses.dataclass(slots=True)

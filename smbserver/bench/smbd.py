@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import getpass
 import os
 import shutil
-import signal
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from smbserver.bench.processes import Watched
-from smbserver.instance import LOOPBACK, free_port, wait_for_port
-
-START_TIMEOUT = 15.0
-"""Seconds until smbd must answer; it takes about one."""
-STOP_TIMEOUT = 10.0
+from smbserver.instance import LOOPBACK, free_port, started, tcp_answers
 
 CONFIGURATION = """\
 [global]
@@ -82,10 +76,10 @@ def program() -> str:
     return found
 
 
-@contextlib.asynccontextmanager
-async def running_smbd(
+@contextlib.contextmanager
+def running_smbd(
     folder: Path, tuning: str, share: str, path: Path, password: str
-) -> AsyncIterator[Smbd]:
+) -> Iterator[Smbd]:
     smbd = program()
     user, port = getpass.getuser(), free_port()
     for name in ("private", "lock", "state", "cache", "pid", "ncalrpc"):
@@ -98,18 +92,9 @@ async def running_smbd(
     )
     _add_user(configuration, user, password)
     # smbd ends when a pipe on its stdin closes, and on SIGTERM it signals its whole process group.
-    process = subprocess.Popen(
-        [smbd, "--foreground", "--no-process-group", f"--configfile={configuration}"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        await wait_for_port(LOOPBACK, port, START_TIMEOUT)
+    command = (smbd, "--foreground", "--no-process-group", f"--configfile={configuration}")
+    with started(command, folder / "output", lambda: tcp_answers(LOOPBACK, port)) as process:
         yield Smbd(port, user, Watched("smbd", process.pid))
-    finally:
-        await _stop(process)
 
 
 def _add_user(configuration: Path, user: str, password: str) -> None:
@@ -120,12 +105,3 @@ def _add_user(configuration: Path, user: str, password: str) -> None:
         check=True,
         capture_output=True,
     )
-
-
-async def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        await asyncio.to_thread(process.wait, STOP_TIMEOUT)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

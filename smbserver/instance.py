@@ -1,0 +1,190 @@
+"""A server of one's own: configuration, account and processes in one private folder, on ports of its own.
+
+`smbserver serve`, the benchmark and tests start their servers here. Nothing outside the folder is touched, and
+what was started is stopped by its pid.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from smbserver.auth.passdb import Passdb
+
+PYTHON = (sys.executable, "-m")
+LOOPBACK = "127.0.0.1"
+START_TIMEOUT = 20.0
+"""Seconds until a server must answer; on a loaded machine Python alone takes two."""
+STOP_TIMEOUT = 10.0
+"""Seconds from SIGTERM to SIGKILL."""
+POLL_INTERVAL = 0.02
+"""Seconds between two looks at whether it has started."""
+LOG_SHOWN = 2000
+"""Bytes of a failed server's log that are part of the error."""
+
+CONFIGURATION = """\
+[global]
+    server smb transports = {transports}
+    interfaces = {interfaces}
+    bind interfaces only = {bind_interfaces_only}
+    pid directory = {folder}/run
+    state directory = {folder}/state
+    passdb backend = smbpasswd:{folder}/smbpasswd
+    rdma proxy socket = {folder}/run/rdmaproxy
+{options}
+[{share}]
+    path = {path}
+    read only = no
+"""
+
+
+class InstanceFailed(Exception):
+    """The server did not start, or ended; the sentence and its log say why."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Instance:
+    """What a server is to serve, and where."""
+
+    folder: Path
+    """Private; everything of this server lies in it."""
+    path: Path
+    """What is shared."""
+    port: int
+    rdma_port: int
+    user: str = "user"
+    password: str = dataclasses.field(default_factory=lambda: secrets.token_urlsafe(9))
+    share: str = "share"
+    addresses: tuple[str, ...] = (LOOPBACK,)
+    """Where to listen; empty: everywhere."""
+    options: tuple[str, ...] = ()
+    """More lines for [global]."""
+
+    @property
+    def configuration(self) -> Path:
+        return self.folder / "smb.conf"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+    @property
+    def proxy_path(self) -> str:
+        """The control socket of its rdmaproxy."""
+        return str(self.folder / "run" / "rdmaproxy")
+
+    def prepare(self) -> None:
+        """Writes configuration and account."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name in ("run", "state"):
+            (self.folder / name).mkdir(exist_ok=True, mode=0o700)
+        self.configuration.write_text(
+            CONFIGURATION.format(
+                transports=f"tcp:{self.port}, smbdirect-iw:{self.rdma_port}",
+                interfaces=" ".join(self.addresses),
+                bind_interfaces_only="yes" if self.addresses else "no",
+                folder=self.folder,
+                options="".join(f"    {line}\n" for line in self.options),
+                share=self.share,
+                path=self.path,
+            )
+        )
+        Passdb(self.folder / "smbpasswd").set_password(self.user, self.password)
+
+
+@contextlib.contextmanager
+def running(instance: Instance) -> Iterator[subprocess.Popen[bytes]]:
+    """The server with its proxy and workers, answering on TCP; stopped at the end."""
+    instance.prepare()
+    command = (*PYTHON, "smbserver", "run", "--configfile", str(instance.configuration))
+    with started(command, instance.log, lambda: tcp_answers(LOOPBACK, instance.port)) as process:
+        yield process
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunningProxy:
+    """An rdmaproxy of one's own."""
+
+    control: str
+    """Path of its control socket."""
+    pid: int
+
+
+@contextlib.contextmanager
+def running_proxy(folder: Path) -> Iterator[RunningProxy]:
+    """A proxy whose socket and log lie in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = str(folder / "control")
+    command = (*PYTHON, "rdmaproxy", "run", "--option", f"control socket={path}")
+    with started(command, folder / "log", lambda: control_answers(path)) as process:
+        yield RunningProxy(path, process.pid)
+
+
+@contextlib.contextmanager
+def started(
+    command: tuple[str, ...], log: Path, answers: Callable[[], bool]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of ours, from its first answer on; stopped at the end.
+
+    It has a session of its own, so that Ctrl-C reaches us alone, and no input to wait for.
+    """
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + START_TIMEOUT
+        while not answers():
+            if process.poll() is not None:
+                raise InstanceFailed(f"{command} ended with {process.returncode}: {_tail(log)}")
+            if time.monotonic() > deadline:
+                raise InstanceFailed(f"{command} does not answer: {_tail(log)}")
+            time.sleep(POLL_INTERVAL)
+        yield process
+    finally:
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM, and SIGKILL if that is not enough."""
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def tcp_answers(address: str, port: int) -> bool:
+    """Whether somebody accepts TCP connections there."""
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex((address, port)) == 0
+
+
+def control_answers(path: str) -> bool:
+    """Whether a proxy accepts control connections there."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        return probe.connect_ex(path) == 0
+
+
+def free_port(address: str = LOOPBACK) -> int:
+    with socket.create_server((address, 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _tail(log: Path) -> str:
+    text = log.read_bytes()[-LOG_SHOWN:].decode(errors="replace").strip()
+    return text or f"{log} is empty"
