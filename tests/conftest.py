@@ -1,0 +1,53 @@
+"""What tests of several folders share: a server, a proxy, and skipping with a reason."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from smbserver import instance
+from smbserver.instance import Instance, RunningProxy
+
+PROGRAM_FOLDERS = ("/usr/sbin", "/usr/local/sbin")
+"""Where servers live, which an ordinary user's PATH may not name."""
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], str]:
+    """The path of a foreign program; the test is skipped, with its name, where it is missing."""
+    path = os.pathsep.join((os.environ.get("PATH", ""), *PROGRAM_FOLDERS))
+
+    def find(name: str) -> str:
+        found = shutil.which(name, path=path)
+        if found is None:
+            pytest.skip(f"{name} is not installed")
+        return found
+
+    return find
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProxy]:
+    """A running rdmaproxy of this module's own."""
+    with instance.running_proxy(tmp_path_factory.mktemp("proxy")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    """A running smbserver of this module's own, on free ports of 127.0.0.1, with one empty share."""
+    folder = tmp_path_factory.mktemp("server")
+    shared = folder / "share"
+    shared.mkdir()
+    made = Instance(
+        folder=Path(folder),
+        path=shared,
+        port=instance.free_port(),
+        rdma_port=instance.free_port(),
+    )
+    with instance.running(made):
+        yield made
