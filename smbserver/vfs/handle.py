@@ -14,13 +14,19 @@ from smbserver.vfs.metadata import Metadata, metadata_of
 
 
 class Handle:
-    """A file, directory or stream. Opened for its metadata only, the descriptor is an O_PATH one."""
+    """A file, directory or stream. Opened for its metadata only, the descriptor is an O_PATH one.
 
-    __slots__ = ("_target", "fd", "is_directory")
+    Whoever uses it in a thread does so inside `with handle:`. Until all have left, a closed handle keeps its
+    descriptor: the number would soon mean another file.
+    """
+
+    __slots__ = ("_closed", "_target", "_users", "fd", "is_directory")
 
     def __init__(self, fd: int, *, is_directory: bool, metadata_only: bool) -> None:
         self.fd = fd
         self.is_directory = is_directory
+        self._closed = False
+        self._users = 0
         # The f... calls refuse O_PATH descriptors; through /proc the same object is reached.
         self._target: int | str = f"/proc/self/fd/{fd}" if metadata_only else fd
 
@@ -89,8 +95,18 @@ class Handle:
         """Returns when what was written is on disk."""
         os.fsync(self.fd)
 
+    def __enter__(self) -> None:
+        self._users += 1
+
+    def __exit__(self, *raised: object) -> None:
+        self._users -= 1
+        if self._closed and not self._users:
+            os.close(self.fd)
+
     def close(self) -> None:
-        """Closes the descriptor; further calls do nothing."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
+        """Closes the descriptor, now or when the last user leaves; further calls do nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        if not self._users:
+            os.close(self.fd)

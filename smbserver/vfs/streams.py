@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 
 from smbserver.vfs.handle import Handle
+from smbserver.vfs.metadata import Metadata
 from smbserver.vfs.names import fold
 
 _PREFIX = "user.DosStream."
@@ -69,6 +70,13 @@ class Stream(Handle):
     def remove(self) -> None:
         """Deletes the stream; the file stays."""
         os.removexattr(self._target, self._attribute)
+
+    def metadata(self, name: str = "") -> Metadata:
+        """The file's, with the stream's size."""
+        facts = super().metadata(name)
+        facts.size = facts.allocation = self.size
+        facts.is_directory = False
+        return facts
 
     @property
     def size(self) -> int:

@@ -1,0 +1,422 @@
+"""CREATE ([MS-SMB2] 3.3.5.9, [MS-FSA] 2.1.5.1): opens or makes a file, directory or stream.
+
+1. parse, check what can be checked without looking at the disk;
+2. look the name up: from here on the object found is what counts, whatever becomes of the name;
+3. open what exists or create what does not; a name that appears in between is looked up again;
+4. the open joins the others of its file and gets a FileId;
+5. the reply tells attributes and answers the create contexts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from smbserver import access, share_modes
+from smbserver.dispatch import Reply
+from smbserver.open import MAX_OPENS, Open
+from smbserver.vfs import dos_attributes as dos
+from smbserver.vfs.directory import Directory
+from smbserver.vfs.dos_attributes import read_dos_attributes
+from smbserver.vfs.errors import status_of
+from smbserver.vfs.file import File
+from smbserver.vfs.metadata import Metadata
+from smbserver.vfs.names import ShareName, fold, parse_name
+from smbserver.vfs.share import Location, Share
+from smbserver.vfs.streams import Stream, find_stream
+from smbserver.wire import create_contexts as contexts
+from smbserver.wire.create import (
+    CreateAction,
+    CreateDisposition,
+    CreateOptions,
+    CreateRequest,
+    CreateResponse,
+    ImpersonationLevel,
+)
+from smbserver.wire.create_contexts import CreateContext
+from smbserver.wire.file_id import FileId
+from smbserver.wire.status import NtStatus, StatusError
+
+if TYPE_CHECKING:
+    from smbserver.dispatch import Call
+
+RACES = 8
+"""How often a name is looked up again because somebody made it between look-up and creation."""
+
+_DIRECTORY_FILE = int(CreateOptions.DIRECTORY_FILE)
+_NON_DIRECTORY_FILE = int(CreateOptions.NON_DIRECTORY_FILE)
+_WRITE_THROUGH = int(CreateOptions.WRITE_THROUGH)
+_DELETE_ON_CLOSE = int(CreateOptions.DELETE_ON_CLOSE)
+_NOT_SUPPORTED = int(CreateOptions.OPEN_BY_FILE_ID | CreateOptions.RESERVE_OPFILTER)
+_RESERVED_OPTIONS = 0xFF000000
+
+_VALID_ATTRIBUTES = 0x00007FB7
+_NOT_INHERITABLE = dos.HIDDEN | dos.SYSTEM
+
+_MAKES = (
+    CreateDisposition.SUPERSEDE,
+    CreateDisposition.CREATE,
+    CreateDisposition.OPEN_IF,
+    CreateDisposition.OVERWRITE_IF,
+)
+_OVERWRITES = {
+    CreateDisposition.SUPERSEDE: CreateAction.SUPERSEDED,
+    CreateDisposition.OVERWRITE: CreateAction.OVERWRITTEN,
+    CreateDisposition.OVERWRITE_IF: CreateAction.OVERWRITTEN,
+}
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """The request, with names, rights and contexts taken apart."""
+
+    request: CreateRequest
+    name: ShareName
+    desired: int
+    maximal: int
+    directory: bool
+    """Only a directory will do."""
+    file: bool
+    """Only a file will do."""
+    delete_on_close: bool
+    allocation: int
+
+
+def serve(call: Call) -> Reply:
+    """Answers with a FileId and what the file is."""
+    request = CreateRequest.parse(call.message)
+    wanted = _check(call, request)
+    assert call.tree is not None and call.session is not None  # the opcode table asks for them
+    share = call.tree.vfs
+    if share is None:  # IPC$: there are no pipes
+        raise StatusError(NtStatus.OBJECT_NAME_NOT_FOUND)
+    if len(call.session.opens) >= MAX_OPENS:
+        raise StatusError(NtStatus.INSUFFICIENT_RESOURCES)
+    try:
+        opened, action = _open(call, share, wanted)
+        try:
+            facts = opened.handle.metadata(opened.name)
+            answers = _answer_contexts(request, opened, share, facts)
+        except BaseException:
+            opened.close()
+            raise
+    except OSError as error:
+        raise StatusError(status_of(error)) from error
+    call.session.opens[opened.volatile_id] = opened
+    call.chain.open = opened
+    return _reply(opened, action, facts, answers)
+
+
+# 1. check
+
+
+def _check(call: Call, request: CreateRequest) -> _Wanted:
+    options = request.create_options
+    if request.impersonation_level > ImpersonationLevel.DELEGATE:
+        raise StatusError(NtStatus.BAD_IMPERSONATION_LEVEL)
+    if (
+        request.create_disposition > CreateDisposition.OVERWRITE_IF
+        or options & _RESERVED_OPTIONS
+        or (options & _DIRECTORY_FILE and options & _NON_DIRECTORY_FILE)
+        or request.file_attributes & ~_VALID_ATTRIBUTES
+        or request.share_access & ~7
+    ):
+        raise StatusError(NtStatus.INVALID_PARAMETER)
+    if options & _NOT_SUPPORTED:
+        raise StatusError(NtStatus.NOT_SUPPORTED)
+    if options & _DIRECTORY_FILE and request.create_disposition in _OVERWRITES:
+        raise StatusError(NtStatus.INVALID_PARAMETER)
+    desired = access.expand(request.desired_access)
+    deletes = bool(options & _DELETE_ON_CLOSE)
+    if deletes and not desired & (access.DELETE | access.MAXIMUM_ALLOWED):
+        raise StatusError(NtStatus.INVALID_PARAMETER)
+    assert call.tree is not None
+    maximal = call.tree.maximal_access
+    access.grant(desired, maximal)
+    name = parse_name(request.name)
+    return _Wanted(
+        request,
+        name,
+        desired,
+        maximal,
+        bool(options & _DIRECTORY_FILE) or name.stream_of_directory,
+        bool(options & _NON_DIRECTORY_FILE) or bool(name.stream),
+        deletes,
+        _check_contexts(request),
+    )
+
+
+def _check_contexts(request: CreateRequest) -> int:
+    """Refuses what cannot be given; the allocation size asked for. Contexts unknown to us are passed over."""
+    allocation = 0
+    for context in request.create_contexts:
+        if context.name == contexts.ALLOCATION_SIZE:
+            allocation = contexts.AllocationSize.parse(context.data).allocation_size
+        elif context.name == contexts.TIMEWARP_TOKEN:
+            contexts.TimewarpToken.parse(context.data)
+            raise StatusError(NtStatus.OBJECT_NAME_NOT_FOUND)  # there are no snapshots
+        elif context.name in (
+            contexts.DURABLE_HANDLE_RECONNECT,
+            contexts.DURABLE_HANDLE_RECONNECT_V2,
+        ):
+            raise StatusError(NtStatus.OBJECT_NAME_NOT_FOUND)  # no open outlives its session
+        elif context.name == contexts.REQUEST_LEASE:
+            contexts.Lease.parse(context.data)
+        elif context.name == contexts.DURABLE_HANDLE_REQUEST_V2:
+            contexts.DurableHandleRequestV2.parse(context.data)
+    return allocation
+
+
+# 2. and 3. look up, then open or create
+
+
+def _open(call: Call, share: Share, wanted: _Wanted) -> tuple[Open, CreateAction]:
+    for _ in range(RACES):
+        location = share.look_up(wanted.name)
+        with contextlib.closing(location):
+            try:
+                if wanted.name.stream:
+                    return _open_stream(call, share, location, wanted)
+                if location.exists:
+                    return _open_existing(call, share, location, wanted)
+                return _create(call, share, location, wanted), CreateAction.CREATED
+            except FileExistsError:
+                continue
+    raise StatusError(NtStatus.OBJECT_NAME_COLLISION)
+
+
+def _open_existing(
+    call: Call, share: Share, location: Location, wanted: _Wanted
+) -> tuple[Open, CreateAction]:
+    disposition = wanted.request.create_disposition
+    if disposition == CreateDisposition.CREATE:
+        raise StatusError(NtStatus.OBJECT_NAME_COLLISION)
+    facts = location.facts()
+    is_directory = stat.S_ISDIR(facts.st_mode)
+    _check_kind(wanted, is_directory)
+    if is_directory and disposition in _OVERWRITES:
+        raise StatusError(NtStatus.FILE_IS_A_DIRECTORY)
+    granted = _grant(wanted, location, is_directory)
+    key = (facts.st_dev, facts.st_ino, "")
+    overwrites = disposition in _OVERWRITES
+    share_modes.check(
+        key, granted | (access.WRITE_DATA if overwrites else 0), wanted.request.share_access
+    )
+    path = location.path
+    handle: File | Directory
+    if is_directory:
+        to_list = bool(granted & (access.LIST_DIRECTORY | access.WRITING))
+        handle = share.open_directory(location, to_list=to_list)
+        return _join(call, wanted, handle, path, key, granted), CreateAction.OPENED
+    if not overwrites:
+        handle = share.open_file(location, _open_flags(granted))
+        return _join(call, wanted, handle, path, key, granted), CreateAction.OPENED
+    _check_overwrite(wanted, location)
+    handle = share.open_file(location, os.O_RDWR if granted & access.READING else os.O_WRONLY)
+    return _overwrite(call, wanted, handle, path, key, granted)
+
+
+def _overwrite(
+    call: Call, wanted: _Wanted, handle: File, path: str, key: share_modes.Key, granted: int
+) -> tuple[Open, CreateAction]:
+    opened = _join(call, wanted, handle, path, key, granted)
+    try:
+        handle.truncate(0)
+        handle.set_attributes(opened.name, wanted.request.file_attributes | dos.ARCHIVE)
+        if wanted.allocation:
+            handle.allocate(wanted.allocation)
+    except BaseException:
+        opened.delete_on_close = False
+        opened.close()
+        raise
+    return opened, _OVERWRITES[CreateDisposition(wanted.request.create_disposition)]
+
+
+def _create(call: Call, share: Share, location: Location, wanted: _Wanted) -> Open:
+    if wanted.request.create_disposition not in _MAKES:
+        raise StatusError(NtStatus.OBJECT_NAME_NOT_FOUND)
+    granted = access.grant(wanted.desired, wanted.maximal)
+    if not wanted.maximal & access.WRITE_DATA:
+        raise StatusError(NtStatus.ACCESS_DENIED)
+    attributes = wanted.request.file_attributes & dos.STORED
+    if attributes & dos.READONLY and wanted.delete_on_close:
+        raise StatusError(NtStatus.CANNOT_DELETE)
+    handle: File | Directory
+    if wanted.directory:
+        handle = share.create_directory(location, attributes)
+    else:
+        handle = share.create_file(location, attributes | dos.ARCHIVE)
+        if wanted.allocation:
+            handle.allocate(wanted.allocation)
+    return _join(call, wanted, handle, location.path, (*handle.identity, ""), granted)
+
+
+def _open_stream(
+    call: Call, share: Share, location: Location, wanted: _Wanted
+) -> tuple[Open, CreateAction]:
+    """A stream of what is there; of a file that is made for it, where the disposition allows."""
+    disposition = wanted.request.create_disposition
+    if not location.exists:
+        if disposition not in _MAKES:
+            raise StatusError(NtStatus.OBJECT_NAME_NOT_FOUND)
+        if not wanted.maximal & access.WRITE_DATA:
+            raise StatusError(NtStatus.ACCESS_DENIED)
+        share.create_file(location, dos.ARCHIVE).close()
+        location = share.look_up(wanted.name)
+    with contextlib.closing(location):
+        return _open_stream_of(call, location, wanted)
+
+
+def _open_stream_of(call: Call, location: Location, wanted: _Wanted) -> tuple[Open, CreateAction]:
+    disposition = wanted.request.create_disposition
+    facts = location.facts()
+    is_directory = stat.S_ISDIR(facts.st_mode)
+    if wanted.directory:
+        raise StatusError(NtStatus.NOT_A_DIRECTORY)
+    found = find_stream(f"/proc/self/fd/{location.fd}", wanted.name.stream)
+    if found is not None and disposition == CreateDisposition.CREATE:
+        raise StatusError(NtStatus.OBJECT_NAME_COLLISION)
+    if found is None and disposition not in _MAKES:
+        raise StatusError(NtStatus.OBJECT_NAME_NOT_FOUND)
+    granted = _grant(wanted, location, is_directory)
+    changes = found is None or disposition in _OVERWRITES
+    if changes and not wanted.maximal & access.WRITE_DATA:
+        raise StatusError(NtStatus.ACCESS_DENIED)
+    name = found or wanted.name.stream
+    share_modes.check((facts.st_dev, facts.st_ino, ""), 0, 7)
+    key = (facts.st_dev, facts.st_ino, fold(name))
+    share_modes.check(key, granted, wanted.request.share_access)
+    path, fd = location.path, os.dup(location.fd)
+    stream = Stream(fd, name, is_directory=is_directory)
+    try:
+        if changes:
+            stream.create()
+    except BaseException:
+        stream.close()
+        raise
+    opened = _join(call, wanted, stream, path, key, granted)
+    if found is None:
+        return opened, CreateAction.CREATED
+    return opened, _OVERWRITES.get(CreateDisposition(disposition), CreateAction.OPENED)
+
+
+def _check_kind(wanted: _Wanted, is_directory: bool) -> None:
+    if wanted.directory and not is_directory:
+        raise StatusError(NtStatus.NOT_A_DIRECTORY)
+    if wanted.file and is_directory:
+        raise StatusError(NtStatus.FILE_IS_A_DIRECTORY)
+
+
+def _stored_attributes(location: Location) -> int:
+    stored = read_dos_attributes(f"/proc/self/fd/{location.fd}")
+    return stored.attributes if stored is not None else 0
+
+
+def _grant(wanted: _Wanted, location: Location, is_directory: bool) -> int:
+    """What this open may do: what the share gives, less what the file's attributes and mode take away."""
+    maximal = wanted.maximal
+    attributes = _stored_attributes(location)
+    if attributes & dos.READONLY and not is_directory:
+        if wanted.delete_on_close:
+            raise StatusError(NtStatus.CANNOT_DELETE)
+        maximal &= ~access.WRITING
+    if wanted.desired & access.MAXIMUM_ALLOWED:
+        maximal &= _allowed_by_mode(location)
+    return access.grant(wanted.desired, maximal)
+
+
+def _allowed_by_mode(location: Location) -> int:
+    target, allowed = f"/proc/self/fd/{location.fd}", access.ALL
+    if not os.access(target, os.R_OK, effective_ids=True):
+        allowed &= ~access.READING
+    if not os.access(target, os.W_OK, effective_ids=True):
+        allowed &= ~access.WRITING
+    return allowed
+
+
+def _check_overwrite(wanted: _Wanted, location: Location) -> None:
+    """A hidden or system file is overwritten only by one that is so too ([MS-FSA] 2.1.5.1.2)."""
+    attributes = _stored_attributes(location)
+    if attributes & dos.READONLY or attributes & _NOT_INHERITABLE & ~wanted.request.file_attributes:
+        raise StatusError(NtStatus.ACCESS_DENIED)
+    if not wanted.maximal & access.WRITE_DATA:
+        raise StatusError(NtStatus.ACCESS_DENIED)
+
+
+def _open_flags(granted: int) -> int | None:
+    if granted & access.WRITING:
+        return os.O_RDWR if granted & access.READING else os.O_WRONLY
+    return os.O_RDONLY if granted & access.READING else None
+
+
+# 4. the open
+
+
+def _join(
+    call: Call,
+    wanted: _Wanted,
+    handle: File | Directory | Stream,
+    path: str,
+    key: share_modes.Key,
+    granted: int,
+) -> Open:
+    assert call.tree is not None
+    return Open(
+        tree=call.tree,
+        handle=handle,
+        file=share_modes.enter(key, path),
+        granted_access=granted,
+        share_access=wanted.request.share_access,
+        create_options=wanted.request.create_options,
+        delete_on_close=wanted.delete_on_close,
+        write_through=bool(wanted.request.create_options & _WRITE_THROUGH),
+    )
+
+
+# 5. the reply
+
+
+def _answer_contexts(
+    request: CreateRequest, opened: Open, share: Share, facts: Metadata
+) -> tuple[CreateContext, ...]:
+    answers: list[CreateContext] = []
+    for context in request.create_contexts:
+        if context.name == contexts.QUERY_MAXIMAL_ACCESS:
+            body = contexts.QueryMaximalAccessResponse(NtStatus.SUCCESS, _maximal_access(opened))
+            answers.append(CreateContext(context.name, body.pack()))
+        elif context.name == contexts.QUERY_ON_DISK_ID:
+            volume = os.fstat(share.root).st_dev
+            on_disk = contexts.QueryOnDiskIdResponse(facts.inode, volume)
+            answers.append(CreateContext(context.name, on_disk.pack()))
+    return tuple(answers)
+
+
+def _maximal_access(opened: Open) -> int:
+    maximal = opened.tree.maximal_access
+    if not opened.handle.can(os.R_OK):
+        maximal &= ~access.READING
+    if not opened.handle.can(os.W_OK):
+        maximal &= ~access.WRITING
+    return maximal
+
+
+def _reply(
+    opened: Open, action: CreateAction, facts: Metadata, answers: tuple[CreateContext, ...]
+) -> Reply:
+    return Reply(
+        CreateResponse(
+            FileId(opened.persistent_id, opened.volatile_id),
+            action,
+            creation_time=facts.creation_time,
+            last_access_time=facts.last_access_time,
+            last_write_time=facts.last_write_time,
+            change_time=facts.change_time,
+            allocation_size=facts.allocation,
+            end_of_file=facts.size,
+            file_attributes=facts.attributes,
+            create_contexts=answers,
+        ).pack()
+    )

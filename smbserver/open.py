@@ -1,0 +1,106 @@
+"""Opens: what a FileId stands for ([MS-SMB2] 3.3.1.10)."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from smbserver import access, share_modes
+from smbserver.vfs.directory import Directory
+from smbserver.vfs.file import File
+from smbserver.vfs.streams import Stream
+
+if TYPE_CHECKING:
+    from smbserver.tree import Tree
+
+log = logging.getLogger(__name__)
+
+MAX_OPENS = 16384
+"""Opens of one session; what Windows and Samba allow. Each costs a descriptor."""
+
+_ids = itertools.count(1)
+
+Data = File | Stream
+"""What READ and WRITE work on."""
+
+
+@dataclass(slots=True)
+class Listing:
+    """Where QUERY_DIRECTORY stands in a directory."""
+
+    pattern: str
+    names: list[str]
+    """As the directory was when the enumeration began; what matches the pattern."""
+    next: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Open:
+    """[MS-SMB2] 3.3.1.10, an Open."""
+
+    tree: Tree
+    handle: Data | Directory
+    file: share_modes.SharedFile
+    granted_access: int
+    share_access: int
+    create_options: int = 0
+    delete_on_close: bool = False
+    write_through: bool = False
+    """Data is on disk before a WRITE is answered."""
+    listing: Listing | None = None
+    position: int = 0
+    """CurrentByteOffset; kept for clients that ask, used by nobody."""
+    volatile_id: int = field(default_factory=lambda: next(_ids))
+    may_read: bool = field(init=False)
+    may_write: bool = field(init=False)
+    _closed: bool = False
+
+    def __post_init__(self) -> None:
+        self.may_read = bool(self.granted_access & access.READING) and not self.is_directory
+        self.may_write = bool(self.granted_access & access.WRITING) and not self.is_directory
+        self.file.opens.append(self)
+
+    @property
+    def persistent_id(self) -> int:
+        """The same number: no open outlives its session yet."""
+        return self.volatile_id
+
+    @property
+    def is_directory(self) -> bool:
+        """False also for a stream of a directory."""
+        return isinstance(self.handle, Directory)
+
+    @property
+    def path(self) -> str:
+        """Real path below the share."""
+        return self.file.path
+
+    @property
+    def name(self) -> str:
+        """Last component of the path."""
+        return self.file.path.rpartition("/")[2]
+
+    def close(self) -> None:
+        """Ends the open; deletes the file if that was wanted and this was the last. Further calls do nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        if self.delete_on_close:
+            self.file.delete_pending = True
+        try:
+            if share_modes.leave(self.file, self):
+                self._delete()
+        except OSError as error:
+            log.info("%s was to be deleted on close: %s", self.path, error)
+        finally:
+            self.handle.close()
+
+    def _delete(self) -> None:
+        if isinstance(self.handle, Stream):
+            self.handle.remove()
+        elif self.tree.vfs is not None:
+            self.tree.vfs.remove(
+                self.path, self.handle.identity, is_directory=self.handle.is_directory
+            )
