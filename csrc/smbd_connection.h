@@ -121,8 +121,8 @@ struct smbd_facts {
 	uint64_t bytes_sent, bytes_received;           /* of SMB2 messages, inline */
 	uint64_t rdma_written_bytes, rdma_read_bytes;  /* placed by us */
 	uint64_t stalls_send_credit, stalls_send_queue, stalls_read_depth, stalls_unconsumed;
-	uint64_t queued_bytes;     /* messages waiting for credits */
-	uint64_t unconsumed_bytes; /* delivered, not consumed */
+	uint64_t queued_bytes;     /* messages waiting for credits; each counts 64 bytes more than its data */
+	uint64_t unconsumed_bytes; /* delivered, not consumed; likewise */
 };
 
 /*
@@ -139,18 +139,32 @@ void smbd_client_parameters(const struct smbd_config *config, enum fabric_transp
 /* The queue pair's events for fabric_connect; the owner must be set by smbd_create before the loop turns again. */
 extern const struct fabric_events smbd_fabric_events;
 
-/* Queue a message; always takes ownership. -EMSGSIZE: larger than the peer reassembles; -EPIPE: closing. */
+/*
+ * Between cork and uncork, requests are only queued; uncork posts them together: a Write and the message after it in one
+ * chain. Nests. Inside this connection's callbacks the same holds by itself.
+ */
+void smbd_cork(struct smbd_connection *connection);
+void smbd_uncork(struct smbd_connection *connection, nanoseconds now);
+
+/*
+ * Queue a message; always takes ownership. -EMSGSIZE: larger than the peer reassembles; -EINVAL: no bytes; -EPIPE:
+ * not established, or closing.
+ */
 int smbd_send(struct smbd_connection *connection, struct smbd_message *message, nanoseconds now);
 bool smbd_writable(const struct smbd_connection *connection); /* queued bytes are below SMBD_SEND_HIGH_WATER */
 
 /*
  * Queue a transfer; the descriptors are copied. A Write and the messages queued after it take effect in order.
- * -EINVAL: descriptors do not cover the length, a zero descriptor, too many; -EBUSY: SMBD_TRANSFERS_MAX;
- * -EPIPE: closing. Then `transferred` is not called.
+ * -EINVAL: no length or more than max_read_write_size, descriptors do not cover it, an empty descriptor, too many, a
+ * range outside the region; -EBUSY: SMBD_TRANSFERS_MAX; -ENOTSUP: no Reads on this connection; -EPIPE: not established,
+ * or closing. Then `transferred` is not called.
  */
 int smbd_rdma(struct smbd_connection *connection, const struct smbd_transfer *transfer, nanoseconds now);
 
-/* Client role: let the peer read or write a range; answered by `exposed`. Then `revoked` for the other. */
+/*
+ * Client role: let the peer read or write a range; answered by `exposed`. Then `revoked` for the other.
+ * -EINVAL: range or access; -EBUSY: SMBD_WINDOWS_MAX; -ENOENT: no such token; -EPIPE: not established, or closing.
+ */
 int smbd_expose(struct smbd_connection *connection, uint64_t operation, struct fabric_region *region, uint8_t *address,
 		uint64_t length, unsigned access, nanoseconds now);
 int smbd_revoke(struct smbd_connection *connection, uint64_t operation, uint32_t token, nanoseconds now);
