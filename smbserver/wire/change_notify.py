@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from struct import Struct
 
-from .bounds import (
+from smbserver.wire.bounds import (
     Buffer,
     Malformed,
     padding,
@@ -17,8 +17,8 @@ from .bounds import (
     utf16_decode,
     utf16_encode,
 )
-from .file_id import FileId
-from .output_buffer import OutputBufferResponse
+from smbserver.wire.file_id import FileId
+from smbserver.wire.output_buffer import OutputBufferResponse
 
 _REQUEST = Struct("<HHIQQII")
 _ENTRY = Struct("<III")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import IntFlag
 from struct import Struct
 
-from .bounds import Buffer, unpack_body
-from .file_id import FileId
+from smbserver.wire.bounds import Buffer, unpack_body
+from smbserver.wire.file_id import FileId
 
 _REQUEST = Struct("<HHIQQ")
 _RESPONSE = Struct("<HHIqqqqqqI")

@@ -6,9 +6,17 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from struct import Struct
 
-from .bounds import HEADER_SIZE, Buffer, padding, slice_at, unpack_body, utf16_decode, utf16_encode
-from .create_contexts import CreateContext, pack_contexts, parse_contexts
-from .file_id import FileId
+from smbserver.wire.bounds import (
+    HEADER_SIZE,
+    Buffer,
+    padding,
+    slice_at,
+    unpack_body,
+    utf16_decode,
+    utf16_encode,
+)
+from smbserver.wire.create_contexts import CreateContext, pack_contexts, parse_contexts
+from smbserver.wire.file_id import FileId
 
 _REQUEST = Struct("<HBBIQQIIIIIHHII")
 _RESPONSE = Struct("<HBBIqqqqqqIIQQII")

@@ -8,8 +8,8 @@ from enum import IntFlag
 from struct import Struct
 from typing import Any
 
-from .bounds import Buffer, Malformed, padding, slice_at, unpack_from
-from .file_id import FileId
+from smbserver.wire.bounds import Buffer, Malformed, padding, slice_at, unpack_from
+from smbserver.wire.file_id import FileId
 
 MAX_CONTEXTS = 64
 """Contexts in one CREATE. Clients send fewer than ten; a bound keeps the loop short."""

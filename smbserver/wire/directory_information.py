@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
-from .bounds import Buffer, Malformed, padding, utf16_decode, utf16_encode
-from .file_information import FileInformationClass
-from .information import counted_name, split_entries
+from smbserver.wire.bounds import Buffer, Malformed, padding, utf16_decode, utf16_encode
+from smbserver.wire.file_information import FileInformationClass
+from smbserver.wire.information import counted_name, split_entries
 
 _NEXT = Struct("<I")
 _NAMES = Struct("<III")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from struct import Struct
-from typing import TypeVar
+from typing import Self
 
-from .bounds import Buffer, unpack_body
+from smbserver.wire.bounds import Buffer, unpack_body
 
 _LAYOUT = Struct("<HH")
 _PACKED = _LAYOUT.pack(4, 0)
-
-_Self = TypeVar("_Self", bound="EmptyBody")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +17,7 @@ class EmptyBody:
     """What LOGOFF, TREE_DISCONNECT, ECHO, CANCEL and some responses are made of."""
 
     @classmethod
-    def parse(cls: type[_Self], message: Buffer) -> _Self:
+    def parse(cls, message: Buffer) -> Self:
         unpack_body(_LAYOUT, message, 4, cls.__name__)
         return cls()
 

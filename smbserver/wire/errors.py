@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from struct import Struct
 
-from .bounds import HEADER_SIZE, Buffer, Malformed, unpack_body
+from smbserver.wire.bounds import HEADER_SIZE, Buffer, Malformed, unpack_body
 
 __all__ = ["ErrorResponse", "Malformed"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import NamedTuple
 
-from .bounds import Buffer, unpack_from
+from smbserver.wire.bounds import Buffer, unpack_from
 
 _LAYOUT = Struct("<QQ")
 

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from struct import Struct
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Self
 
-from .bounds import Buffer, Malformed, slice_at, unpack_from, utf16_encode
-from .information import FixedInformation, counted_name, join_entries, split_entries
+from smbserver.wire.bounds import Buffer, Malformed, slice_at, unpack_from, utf16_encode
+from smbserver.wire.information import FixedInformation, counted_name, join_entries, split_entries
 
 _NAME = Struct("<I")
 _RENAME = Struct("<B7xQI")
@@ -290,9 +290,6 @@ class FileAllInformation:
         return b"".join(part.pack() for part in parts)
 
 
-_Target = TypeVar("_Target", bound="FileRenameInformation")
-
-
 @dataclass(frozen=True, slots=True)
 class FileRenameInformation:
     """FILE_RENAME_INFORMATION, type 2, the one of SMB2."""
@@ -302,7 +299,7 @@ class FileRenameInformation:
     root_directory: int = 0
 
     @classmethod
-    def parse(cls: type[_Target], buffer: Buffer) -> _Target:
+    def parse(cls, buffer: Buffer) -> Self:
         replace, root, length = unpack_from(_RENAME, buffer, 0, cls.__name__)
         return cls(counted_name(buffer, _RENAME.size, length, "FileName"), bool(replace), root)
 

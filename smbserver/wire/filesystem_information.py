@@ -7,8 +7,8 @@ from enum import IntEnum, IntFlag
 from struct import Struct
 from typing import ClassVar
 
-from .bounds import Buffer, unpack_from, utf16_encode
-from .information import FixedInformation, counted_name
+from smbserver.wire.bounds import Buffer, unpack_from, utf16_encode
+from smbserver.wire.information import FixedInformation, counted_name
 
 _VOLUME = Struct("<qII?x")
 _ATTRIBUTE = Struct("<IiI")

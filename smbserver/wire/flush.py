@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from struct import Struct
 
-from .bounds import Buffer, unpack_body
-from .empty import EmptyBody
-from .file_id import FileId
+from smbserver.wire.bounds import Buffer, unpack_body
+from smbserver.wire.empty import EmptyBody
+from smbserver.wire.file_id import FileId
 
 _REQUEST = Struct("<HHIQQ")
 

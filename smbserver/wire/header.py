@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from struct import Struct
 
-from .bounds import HEADER_SIZE, Buffer, Malformed
+from smbserver.wire.bounds import HEADER_SIZE, Buffer, Malformed
 
 SIZE = HEADER_SIZE
 """Bytes of the header."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from struct import Struct
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Self
 
-from .bounds import Buffer, Malformed, padding, slice_at, unpack_from, utf16_decode
+from smbserver.wire.bounds import Buffer, Malformed, padding, slice_at, unpack_from, utf16_decode
 
 _NEXT = Struct("<I")
-
-_Self = TypeVar("_Self", bound="FixedInformation")
 
 
 class FixedInformation:
@@ -20,7 +18,7 @@ class FixedInformation:
     LAYOUT: ClassVar[Struct]
 
     @classmethod
-    def parse(cls: type[_Self], buffer: Buffer) -> _Self:
+    def parse(cls, buffer: Buffer) -> Self:
         return cls(*unpack_from(cls.LAYOUT, buffer, 0, cls.__name__))
 
     def pack(self) -> bytes:

@@ -8,8 +8,8 @@ from enum import IntFlag
 from ipaddress import IPv4Address, IPv6Address
 from struct import Struct
 
-from .bounds import Buffer
-from .information import join_entries, split_entries
+from smbserver.wire.bounds import Buffer
+from smbserver.wire.information import join_entries, split_entries
 
 SIZE = 152
 """Bytes of one NETWORK_INTERFACE_INFO."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from struct import Struct, unpack_from
 
-from .bounds import HEADER_SIZE, Buffer, Malformed, padding, slice_at, unpack_body
-from .file_id import ALL_ONES, FileId
+from smbserver.wire.bounds import HEADER_SIZE, Buffer, Malformed, padding, slice_at, unpack_body
+from smbserver.wire.file_id import ALL_ONES, FileId
 
 _REQUEST = Struct("<HHIQQIIIIIIII")
 _RESPONSE = Struct("<HHIQQIIIIII")

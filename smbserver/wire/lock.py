@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from enum import IntFlag
 from struct import Struct
 
-from .bounds import HEADER_SIZE, Buffer, slice_at, unpack_body
-from .empty import EmptyBody
-from .file_id import FileId
+from smbserver.wire.bounds import HEADER_SIZE, Buffer, slice_at, unpack_body
+from smbserver.wire.empty import EmptyBody
+from smbserver.wire.file_id import FileId
 
 _REQUEST = Struct("<HHIQQ")
 _ELEMENT = Struct("<QQII")

@@ -8,8 +8,8 @@ from struct import Struct
 from struct import unpack_from as struct_unpack_from
 from typing import TypeVar
 
-from .bounds import HEADER_SIZE, Buffer, Malformed, padding, slice_at, unpack_body
-from .negotiate_contexts import NegotiateContext, pack_contexts, parse_contexts
+from smbserver.wire.bounds import HEADER_SIZE, Buffer, Malformed, padding, slice_at, unpack_body
+from smbserver.wire.negotiate_contexts import NegotiateContext, pack_contexts, parse_contexts
 
 MAX_DIALECTS = 64
 """Dialects in one request; there are six."""

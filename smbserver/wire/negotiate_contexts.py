@@ -9,7 +9,15 @@ from struct import Struct
 from struct import unpack_from as struct_unpack_from
 from typing import ClassVar
 
-from .bounds import Buffer, Malformed, padding, slice_at, unpack_from, utf16_decode, utf16_encode
+from smbserver.wire.bounds import (
+    Buffer,
+    Malformed,
+    padding,
+    slice_at,
+    unpack_from,
+    utf16_decode,
+    utf16_encode,
+)
 
 MAX_CONTEXTS = 64
 """Contexts in one message. Clients send fewer than ten; a bound keeps the loop short."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import IntFlag
 from struct import Struct
 
-from .bounds import HEADER_SIZE, Buffer, Malformed, unpack_body
-from .file_id import FileId
+from smbserver.wire.bounds import HEADER_SIZE, Buffer, Malformed, unpack_body
+from smbserver.wire.file_id import FileId
 
 _OPLOCK = Struct("<HBBIQQ")
 _LEASE_BREAK = Struct("<HHI16sIIIII")

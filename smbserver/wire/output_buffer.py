@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from struct import Struct
-from typing import TypeVar
+from typing import Self
 
-from .bounds import HEADER_SIZE, Buffer, slice_at, unpack_body
+from smbserver.wire.bounds import HEADER_SIZE, Buffer, slice_at, unpack_body
 
 _LAYOUT = Struct("<HHI")
 _END = HEADER_SIZE + _LAYOUT.size
-
-_Self = TypeVar("_Self", bound="OutputBufferResponse")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +19,7 @@ class OutputBufferResponse:
     output_buffer: Buffer = b""
 
     @classmethod
-    def parse(cls: type[_Self], message: Buffer) -> _Self:
+    def parse(cls, message: Buffer) -> Self:
         offset, length = unpack_body(_LAYOUT, message, 9, cls.__name__)
         return cls(slice_at(message, offset, length, _END, "OutputBuffer"))
 

@@ -6,9 +6,16 @@ from dataclasses import dataclass
 from enum import IntFlag
 from struct import Struct
 
-from .bounds import HEADER_SIZE, Buffer, slice_at, unpack_body, utf16_decode, utf16_encode
-from .file_id import FileId
-from .output_buffer import OutputBufferResponse
+from smbserver.wire.bounds import (
+    HEADER_SIZE,
+    Buffer,
+    slice_at,
+    unpack_body,
+    utf16_decode,
+    utf16_encode,
+)
+from smbserver.wire.file_id import FileId
+from smbserver.wire.output_buffer import OutputBufferResponse
 
 _REQUEST = Struct("<HBBIQQHHI")
 _REQUEST_END = HEADER_SIZE + _REQUEST.size

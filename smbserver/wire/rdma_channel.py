@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from .bounds import Buffer, Malformed, slice_at
+from smbserver.wire.bounds import Buffer, Malformed, slice_at
 
 DESCRIPTOR_SIZE = 16
 """Bytes of a Buffer Descriptor V1 ([MS-SMBD] 2.2.3.1)."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from struct import Struct, unpack_from
 
-from .bounds import Buffer, Malformed, slice_at
-from .bounds import unpack_from as unpack_at
+from smbserver.wire.bounds import Buffer, Malformed, slice_at
+from smbserver.wire.bounds import unpack_from as unpack_at
 
 MAX_SUB_AUTHORITIES = 15
 """[MS-DTYP] 2.4.2.2, SubAuthorityCount."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 from struct import Struct
 
-from .bounds import HEADER_SIZE, Buffer, slice_at, unpack_body
+from smbserver.wire.bounds import HEADER_SIZE, Buffer, slice_at, unpack_body
 
 _REQUEST = Struct("<HBBIIHHQ")
 _RESPONSE = Struct("<HHHH")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from struct import Struct
 
-from .bounds import HEADER_SIZE, Buffer, slice_at, unpack_body
-from .file_id import FileId
+from smbserver.wire.bounds import HEADER_SIZE, Buffer, slice_at, unpack_body
+from smbserver.wire.file_id import FileId
 
 _REQUEST = Struct("<HBBIHHIQQ")
 _RESPONSE = Struct("<H")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from struct import Struct
 
-from .bounds import Buffer, Malformed, unpack_from
+from smbserver.wire.bounds import Buffer, Malformed, unpack_from
 
 PROTOCOL_ID = b"\xffSMB"
 

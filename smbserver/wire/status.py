@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from .bounds import Buffer
+from smbserver.wire.bounds import Buffer
 
 
 class NtStatus(IntEnum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from struct import Struct
 
-from .bounds import Buffer, Malformed
+from smbserver.wire.bounds import Buffer, Malformed
 
 PROTOCOL_ID = b"\xfdSMB"
 

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from struct import Struct
 
-from .bounds import HEADER_SIZE, Buffer, slice_at, unpack_body, utf16_decode, utf16_encode
+from smbserver.wire.bounds import (
+    HEADER_SIZE,
+    Buffer,
+    slice_at,
+    unpack_body,
+    utf16_decode,
+    utf16_encode,
+)
 
 _REQUEST = Struct("<HHHH")
 _RESPONSE = Struct("<HBBIII")

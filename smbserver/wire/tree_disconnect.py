@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .empty import EmptyBody
+from smbserver.wire.empty import EmptyBody
 
 
 class TreeDisconnectRequest(EmptyBody):

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from enum import IntFlag
 from struct import Struct
 
-from .bounds import HEADER_SIZE, Buffer, Malformed, slice_at, unpack_body
-from .file_id import FileId
-from .rdma_channel import RdmaChannel, channel_info_at
+from smbserver.wire.bounds import HEADER_SIZE, Buffer, Malformed, slice_at, unpack_body
+from smbserver.wire.file_id import FileId
+from smbserver.wire.rdma_channel import RdmaChannel, channel_info_at
 
 _REQUEST = Struct("<HHIQQQIIHHI")
 _RESPONSE = Struct("<HHIIHH")
