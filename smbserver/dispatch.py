@@ -13,6 +13,7 @@ A command that has to wait gets a task. If its row allows it, the client is told
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import struct
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from smbserver.wire.errors import ErrorResponse, Malformed
-from smbserver.wire.header import Command, Header, HeaderFlags
+from smbserver.wire.header import Command, Header
 from smbserver.wire.status import NtStatus, StatusError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from smbserver.connection import Connection
     from smbserver.open import Open
     from smbserver.session import Session
+    from smbserver.signing import Signer
     from smbserver.tree import Tree
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,6 @@ CREDIT_UNIT = 65536
 INVALIDATE = 2
 """SMB2_CHANNEL_RDMA_V1_INVALIDATE."""
 
-_RELATED = HeaderFlags.RELATED_OPERATIONS
 _U32 = struct.Struct("<I")
 _U16_PAIR = struct.Struct("<HH")
 _FILE_ID = struct.Struct("<QQ")
@@ -67,7 +68,7 @@ class Chain:
     """The requests of one message, and what a related request inherits from the one before it."""
 
     connection: Connection
-    requests: list[memoryview]
+    calls: list[Call]
     sealed: Session | None = None
     """The session whose cipher the message was sealed with; the response is sealed with it too."""
     position: int = 0
@@ -96,11 +97,12 @@ class Call:
     """The token that the final response, success or error, must invalidate at the client."""
     async_id: int = 0
     """Set once the client has been told that the request is pending."""
-    sign: bool = False
-    """The response is to be signed."""
+    signer: Signer | None = None
+    """Signs the response; None: it is not signed."""
 
 
-Handler = Callable[[Call], Reply | Awaitable[Reply]]
+Handler = Callable[[Call], Reply | Awaitable[Reply] | None]
+"""None: nothing is answered, as CANCEL wants it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,48 +135,40 @@ class Dispatcher:
 
     def run(self, chain: Chain) -> None:
         """Serve the chain from where it stands until it is answered or has to wait."""
-        requests = chain.requests
-        while chain.position < len(requests):
-            message = requests[chain.position]
+        calls = chain.calls
+        while chain.position < len(calls):
+            call = calls[chain.position]
             chain.position += 1
-            call = Call(chain.connection, Header.parse(message), message, chain)
             row = self._table.get(call.header.command)
-            outcome = self._serve(row, call)
-            if outcome is None:
-                continue
-            if not isinstance(outcome, Reply):
+            try:
+                if row is None:
+                    raise StatusError(NtStatus.INVALID_PARAMETER)
+                admit(row, call)
+                outcome = row.serve(call)
+            except Exception as error:
+                outcome = refusal(call, error)
+            if isinstance(outcome, Reply):
+                if call.header.command != Command.CANCEL:
+                    chain.replies.append((call, outcome))
+            elif outcome is not None:
                 self._wait(row, call, outcome)
                 return
-            chain.replies.append((call, outcome))
         chain.connection.respond(chain)
 
-    def _serve(self, row: Row | None, call: Call) -> Reply | Awaitable[Reply] | None:
-        if call.header.command == Command.CANCEL:
-            call.connection.cancel(call)
-            return None
-        try:
-            if row is None:
-                raise StatusError(NtStatus.INVALID_PARAMETER)
-            admit(row, call)
-            return row.serve(call)
-        except Exception as error:
-            return refusal(call, error)
-
     def _wait(self, row: Row | None, call: Call, outcome: Awaitable[Reply]) -> None:
-        chain = call.chain
-        task = asyncio.ensure_future(self._finish(call, outcome))
+        task = asyncio.ensure_future(outcome)
         may_go_async = row is not None and row.may_go_async
         call.connection.adopt(call, task, may_go_async)
-        if may_go_async and chain.position == len(chain.requests):
+        if may_go_async and call.chain.position == len(call.chain.calls):
             call.connection.postpone(call)
+        task.add_done_callback(functools.partial(self._finish, call))
 
-    async def _finish(self, call: Call, outcome: Awaitable[Reply]) -> None:
-        try:
-            reply = await outcome
-        except asyncio.CancelledError:
+    def _finish(self, call: Call, task: asyncio.Future[Reply]) -> None:
+        if task.cancelled():
             reply = refusal(call, StatusError(NtStatus.CANCELLED))
-        except Exception as error:
-            reply = refusal(call, error)
+        else:
+            error = task.exception()
+            reply = task.result() if error is None else refusal(call, error)
         call.connection.release(call)
         call.chain.replies.append((call, reply))
         self.run(call.chain)
@@ -183,7 +177,7 @@ class Dispatcher:
 def admit(row: Row, call: Call) -> None:
     """Check what the row asks for and fill in session, tree and open."""
     header, chain, connection = call.header, call.chain, call.connection
-    related = bool(header.flags & _RELATED)
+    related = header.is_related
     if row.channel:
         call.invalidate = _invalidate_token(row, call)
     if related:
@@ -193,7 +187,7 @@ def admit(row: Row, call: Call) -> None:
     else:
         chain.session = chain.tree = chain.open = None
         chain.status = NtStatus.SUCCESS
-    if not row.allow_compound and len(chain.requests) > 1:
+    if not row.allow_compound and len(chain.calls) > 1:
         raise StatusError(NtStatus.INVALID_PARAMETER)
     connection.authenticate(row, call)
     chain.session = call.session
@@ -225,7 +219,7 @@ def _find_open(row: Row, call: Call) -> None:
     if len(message) < row.file_id + _FILE_ID.size:
         raise StatusError(NtStatus.INVALID_PARAMETER)
     persistent, volatile = _FILE_ID.unpack_from(message, row.file_id)
-    if call.header.flags & _RELATED and persistent == volatile == _ANY:
+    if call.header.is_related and persistent == volatile == _ANY:
         call.open = chain.open
         if call.open is None and chain.status != NtStatus.SUCCESS:
             raise StatusError(chain.status)
@@ -259,7 +253,7 @@ def refusal(call: Call, error: BaseException) -> Reply:
     """The error response for what a command raised."""
     data = b""
     if isinstance(error, StatusError):
-        status, data = error.status, error.data or b""
+        status, data = NtStatus(error.status), bytes(error.data)
     elif isinstance(error, Malformed):
         call.connection.count("malformed_requests")
         log.info("%s: %s", call.connection, error)

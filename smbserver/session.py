@@ -49,25 +49,26 @@ class User:
     guest: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Binding:
     """One connection of one session ([MS-SMB2] 3.3.1.14, a channel)."""
 
     session: Session
     connection: Connection
-    signer: Signer
-    """Signs and verifies with Channel.SigningKey."""
+    signer: Signer | None
+    """Signs and verifies with Channel.SigningKey; None for a guest, who has no key."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Session:
     """[MS-SMB2] 3.3.1.8."""
 
     id: int
-    connection: Connection
-    """The one it was set up on; it may end before the session."""
     dialect: Dialect
     client_guid: bytes
+    cipher_id: int = 0
+    signing_algorithm: int = 0
+    """Dialect and algorithms of the connection it was set up on; every other one must fit them."""
     state: SessionState = SessionState.IN_PROGRESS
     user: User | None = None
     keys: Keys | None = None
@@ -93,6 +94,6 @@ class Session:
         for opened in list(self.opens.values()):
             opened.close()
         self.opens.clear()
-        for binding in list(self.bindings.values()):
-            binding.connection.forget(self)
+        for connection in list(self.bindings):
+            connection.forget(self)
         self.bindings.clear()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from smbserver.vfs import Share as FileShare
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Tree:
     """[MS-SMB2] 3.3.1.9, TreeConnect."""
 

@@ -1,0 +1,103 @@
+"""TREE_CONNECT: the session enters a share ([MS-SMB2] 3.3.5.7)."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from smbserver import vfs
+from smbserver.dispatch import Call, Reply
+from smbserver.parameters import Share
+from smbserver.session import MAX_TREES, Session
+from smbserver.tree import Tree
+from smbserver.wire.status import NtStatus, StatusError
+from smbserver.wire.tree_connect import (
+    ShareFlags,
+    ShareType,
+    TreeConnectRequest,
+    TreeConnectResponse,
+)
+
+if TYPE_CHECKING:
+    from smbserver.connection import Connection
+
+log = logging.getLogger(__name__)
+
+FULL_ACCESS = 0x001F01FF
+"""FILE_ALL_ACCESS ([MS-DTYP] 2.4.3, [MS-SMB2] 2.2.13.1)."""
+
+READ_ACCESS = 0x001200A9
+"""FILE_GENERIC_READ and FILE_GENERIC_EXECUTE."""
+
+IPC = Share(name="IPC$", comment="Interprocess communication", browseable=False)
+
+
+def serve(call: Call) -> Reply:
+    """Find the share, check the user and the encryption, and number the tree connect."""
+    request = TreeConnectRequest.parse(call.message)
+    session, connection = call.session, call.connection
+    assert session is not None
+    if len(session.trees) >= MAX_TREES:
+        raise StatusError(NtStatus.INSUFFICIENT_RESOURCES)
+    share = _find_share(connection, request.path)
+    may_write = _check_user(share, session)
+    encrypt = _check_encryption(connection, share)
+    is_ipc = share is IPC
+    access = FULL_ACCESS if may_write or is_ipc else READ_ACCESS
+    tree = Tree(session.next_tree, session, share, _open(share), access, encrypt)
+    session.next_tree += 1
+    session.trees[tree.id] = tree
+    call.tree = call.chain.tree = tree
+    share_type = ShareType.PIPE if is_ipc else ShareType.DISK
+    flags = ShareFlags.NO_CACHING if is_ipc else ShareFlags.MANUAL_CACHING
+    if encrypt:
+        flags |= ShareFlags.ENCRYPT_DATA
+    return Reply(TreeConnectResponse(share_type, flags, 0, access).pack())
+
+
+def _find_share(connection: Connection, path: str) -> Share:
+    r"""The share that `\\server\share` names; the server's name is not looked at."""
+    parts = path.split("\\")
+    if len(parts) != 4 or parts[0] or parts[1]:
+        raise StatusError(NtStatus.BAD_NETWORK_NAME)
+    name = parts[3]
+    share = IPC if name.upper() == "IPC$" else connection.service.config.share(name)
+    if share is None or not share.available:
+        raise StatusError(NtStatus.BAD_NETWORK_NAME)
+    return share
+
+
+def _check_user(share: Share, session: Session) -> bool:
+    """Whether the user may write; refuses who may not even enter."""
+    user = session.user
+    assert user is not None
+    name = user.name.casefold()
+
+    def listed(names: tuple[str, ...]) -> bool:
+        return any(name == one.casefold() for one in names)
+
+    if user.guest and not share.guest_ok:
+        raise StatusError(NtStatus.ACCESS_DENIED)
+    if listed(share.invalid_users) or (share.valid_users and not listed(share.valid_users)):
+        raise StatusError(NtStatus.ACCESS_DENIED)
+    if listed(share.read_list):
+        return listed(share.write_list)
+    return not share.read_only or listed(share.write_list)
+
+
+def _check_encryption(connection: Connection, share: Share) -> bool:
+    """Whether the share is encrypted; refuses a client that cannot."""
+    if share.smb_encrypt == "required" and not connection.cipher_id:
+        raise StatusError(NtStatus.ACCESS_DENIED)
+    return share.smb_encrypt in ("required", "desired") and bool(connection.cipher_id)
+
+
+def _open(share: Share) -> vfs.Share | None:
+    if share is IPC:
+        return None
+    try:
+        return vfs.open_share(share)
+    except OSError as error:
+        log.warning("[%s]: %s: %s", share.name, share.path, os.strerror(error.errno or 0))
+        raise StatusError(NtStatus.BAD_NETWORK_NAME) from error

@@ -1,0 +1,216 @@
+"""smb.conf: its syntax, and the frozen `Config` that everything else reads.
+
+Sections in brackets, `name = value`, comments after # or ; at the start of a line, a backslash at the end of a line
+continues it. Names are compared without regard to case and blanks, as in Samba.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from smbserver.parameters import (
+    INVERSE_SYNONYMS,
+    TOLERATED,
+    BadValue,
+    General,
+    Share,
+    parameters_of,
+    server_name,
+)
+
+log = logging.getLogger(__name__)
+
+DEFAULT_PATH = "/etc/smbserver/smb.conf"
+GLOBAL_SECTIONS = ("global", "globals")
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; the sentence names file, line and remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the configuration file says."""
+
+    general: General = General()
+    shares: Mapping[str, Share] = field(default_factory=dict)
+    """By name in lower case."""
+    path: str = ""
+    """The file it came from."""
+
+    def share(self, name: str) -> Share | None:
+        """The share of that name, whatever its case."""
+        return self.shares.get(name.lower())
+
+    @property
+    def state_directory(self) -> Path:
+        """Where accounts and state are kept."""
+        if self.general.state_directory:
+            return Path(self.general.state_directory)
+        if os.geteuid() == 0:
+            return Path("/var/lib/smbserver")
+        return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "smbserver"
+
+    @property
+    def run_directory(self) -> Path:
+        """Where the control socket is."""
+        if self.general.pid_directory:
+            return Path(self.general.pid_directory)
+        if os.geteuid() == 0:
+            return Path("/run/smbserver")
+        runtime = os.environ.get("XDG_RUNTIME_DIR")
+        return Path(runtime) / "smbserver" if runtime else Path(f"/tmp/smbserver-{os.geteuid()}")
+
+    @property
+    def control_path(self) -> Path:
+        """The listener's control socket."""
+        return self.run_directory / "control"
+
+    @property
+    def accounts_path(self) -> Path:
+        """The smbpasswd(5) file."""
+        backend, _, file = self.general.passdb_backend.partition(":")
+        if backend != "smbpasswd":
+            raise ConfigError(
+                f"passdb backend = {self.general.passdb_backend}: only smbpasswd:FILE is known here"
+            )
+        return Path(file) if file else self.state_directory / "smbpasswd"
+
+
+def load(path: str | os.PathLike[str] | None = None, options: Iterable[str] = ()) -> Config:
+    """Read a file (the usual one if it exists) and then `name = value` options for [global]."""
+    name = os.fspath(path) if path is not None else DEFAULT_PATH
+    lines: list[str] = []
+    if path is not None or os.path.exists(name):
+        try:
+            with open(name, encoding="utf-8") as file:
+                lines = file.read().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{name} cannot be read: {error}") from error
+    return parse(lines, name, options)
+
+
+def parse(lines: Iterable[str], path: str = "smb.conf", options: Iterable[str] = ()) -> Config:
+    """Make a `Config` of lines in the syntax of smb.conf."""
+    sections: dict[str, dict[str, str]] = {"global": {}}
+    spellings: dict[str, str] = {}
+    for where, section, name, value in _settings(lines, path):
+        key = "global" if section.lower() in GLOBAL_SECTIONS else section.lower()
+        spellings.setdefault(key, section)
+        settings = sections.setdefault(key, {})
+        if name:
+            _check_name(where, key, name)
+            settings[name] = value
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not equals:
+            raise ConfigError(f"--option {option}: NAME=VALUE is expected")
+        _check_name("--option", "global", _canonical(name))
+        sections["global"][_canonical(name)] = value.strip()
+    general = General(**_values(General, sections["global"], path))
+    # Share parameters in [global] are the defaults of all shares.
+    defaults = {key: value for key, value in sections.pop("global").items() if key in SHARE}
+    defaults.pop("server smb encrypt", None)
+    shares = {}
+    for key, settings in sections.items():
+        fields = _values(Share, _substitute(defaults | settings, spellings[key]), path)
+        shares[key] = Share(name=spellings[key], **fields)
+        if not shares[key].path and key != "ipc$":
+            raise ConfigError(f"{path}: [{spellings[key]}] has no `path`: name the folder that it shares")
+    return Config(general, shares, path)
+
+
+GENERAL = parameters_of(General)
+SHARE = parameters_of(Share)
+SHARE_NAMES = frozenset(SHARE) | frozenset(INVERSE_SYNONYMS)
+
+
+def _settings(lines: Iterable[str], path: str) -> Iterator[tuple[str, str, str, str]]:
+    """Where it stands, section, canonical name and value of each setting; and each section by itself."""
+    section = "global"
+    for number, line in _joined(lines):
+        where = f"{path}:{number}"
+        if line.startswith("["):
+            if not line.endswith("]") or not line[1:-1].strip():
+                raise ConfigError(f"{where}: {line!r} is no section: write [name]")
+            section = line[1:-1].strip()
+            yield where, section, "", ""
+            continue
+        name, equals, value = line.partition("=")
+        if not equals:
+            raise ConfigError(f"{where}: {line!r} is no setting: write name = value")
+        yield where, section, _canonical(name), value.strip().strip('"') if value.count('"') == 2 and (
+            value.strip().startswith('"') and value.strip().endswith('"')
+        ) else value.strip()
+
+
+def _joined(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Lines without comments and blanks, continued ones joined, with the number of the first."""
+    begun, first = "", 0
+    for number, line in enumerate(lines, 1):
+        stripped = line.strip()
+        if not begun:
+            first = number
+            if not stripped or stripped[0] in "#;":
+                continue
+        if stripped.endswith("\\"):
+            begun += stripped[:-1].rstrip() + " "
+            continue
+        yield first, (begun + stripped).strip()
+        begun = ""
+    if begun.strip():
+        yield first, begun.strip()
+
+
+def _canonical(name: str) -> str:
+    return " ".join(name.lower().split())
+
+
+def _check_name(where: str, section: str, name: str) -> None:
+    known = SHARE_NAMES if section != "global" else SHARE_NAMES | frozenset(GENERAL)
+    if name in known:
+        return
+    if name in TOLERATED or ":" in name:
+        log.debug("%s: `%s` is accepted without effect", where, name)
+    elif name in GENERAL:
+        log.warning("%s: `%s` has an effect in [global] only", where, name)
+    else:
+        nearest = difflib.get_close_matches(name, known, 1)
+        hint = f"; did you mean `{nearest[0]}`?" if nearest else ""
+        log.warning("%s: unknown parameter `%s` is ignored%s", where, name, hint)
+
+
+def _values(scope: type[General] | type[Share], settings: Mapping[str, str], path: str) -> dict[str, Any]:
+    """Field values of a dataclass of parameters."""
+    declared = GENERAL if scope is General else SHARE
+    values: dict[str, Any] = {}
+    for name, value in settings.items():
+        target = INVERSE_SYNONYMS.get(name, name)
+        if target not in declared:
+            continue
+        member, declaration = declared[target]
+        try:
+            values[member] = declaration.parse(value)
+        except BadValue as error:
+            raise ConfigError(f"{path}: {name} = {value}: {error}") from error
+        if name in INVERSE_SYNONYMS:
+            values[member] = not values[member]
+    return values
+
+
+def _substitute(settings: dict[str, str], share: str) -> dict[str, str]:
+    """The % variables that have a value before anybody connects."""
+    variables = {"%S": share, "%L": server_name(General()), "%h": socket.gethostname(), "%%": "%"}
+    substituted = {}
+    for name, value in settings.items():
+        for variable, meaning in variables.items():
+            value = value.replace(variable, meaning)
+        substituted[name] = value
+    return substituted

@@ -1,0 +1,26 @@
+"""FSCTL_QUERY_NETWORK_INTERFACE_INFO: where further channels can go ([MS-SMB2] 3.3.5.15.11)."""
+
+from __future__ import annotations
+
+from smbserver import interfaces
+from smbserver.dispatch import Call
+from smbserver.wire.interface_info import NetworkInterfaceInfo
+from smbserver.wire.ioctl import IoctlRequest
+from smbserver.wire.negotiate import Dialect
+from smbserver.wire.status import NtStatus, StatusError
+
+
+def serve(call: Call, request: IoctlRequest) -> bytes:
+    """List the interfaces as they are now."""
+    connection = call.connection
+    if connection.dialect is None or connection.dialect < Dialect.SMB_3_0:
+        raise StatusError(NtStatus.NOT_SUPPORTED)
+    service = connection.service
+    if not service.config.general.server_multi_channel_support:
+        raise StatusError(NtStatus.NOT_SUPPORTED)
+    if len(request.input):
+        raise StatusError(NtStatus.INVALID_PARAMETER)
+    offered = interfaces.offered(
+        interfaces.addresses(), service.config.general.interfaces, service.rdma_addresses
+    )
+    return NetworkInterfaceInfo.pack_all(offered)
