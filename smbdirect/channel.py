@@ -20,9 +20,10 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple, Self
 from weakref import WeakKeyDictionary
 
+from smbdirect.pdu import BufferDescriptor
+
 from smbdirect import frames
 from smbdirect.frames import Access, CloseReason, FrameType, Status
-from smbdirect.pdu import BufferDescriptor
 from smbdirect.pool import Pool, PoolRange
 
 Buffer = bytes | bytearray | memoryview
@@ -336,7 +337,9 @@ class Channel:
         for piece in self._exposed.values():
             piece.end_transfer()
         self._exposed.clear()
-        for waiter in [answer for _, answer in self._exposing.values()] + list(self._pools.values()):
+        for waiter in [answer for _, answer in self._exposing.values()] + list(
+            self._pools.values()
+        ):
             if not waiter.done():
                 waiter.set_exception(ChannelClosed(closing.reason, closing.words))
                 waiter.exception()  # whoever awaited it sees it; nobody is not an error
@@ -511,7 +514,7 @@ class Channel:
 
     def _proxy_frame(self, kind: int, body: memoryview, after: int, end: int) -> bool:
         """Carries out one frame; False when it is incomplete or ended the channel."""
-        handler = None if self.facts.transport == "tcp" else self._HANDLERS.get(kind)
+        handler = None if self.facts.transport == "tcp" else _HANDLERS.get(kind)
         if handler is None:
             words = f"a frame of type {kind:#04x} came, which a {self.facts.transport} channel does not know"
             self._lost(CloseReason.PROTOCOL_ERROR, words)
@@ -528,7 +531,7 @@ class Channel:
 
     def _on_done(self, body: memoryview) -> None:
         done = frames.Done.parse(body)
-        self._done(done.operation, done.status, 0, done.bytes)
+        self._done(done.operation, done.status, 0, done.moved)
 
     def _done(self, operation: int, status: int, _: int, moved: int) -> None:
         transfer = self._transfers.pop(operation, None)
@@ -566,7 +569,9 @@ class Channel:
     def _on_exposed(self, body: memoryview) -> None:
         exposed = frames.Exposed.parse(body)
         if exposed.operation not in self._exposing:
-            raise frames.Malformed(f"EXPOSED of operation {exposed.operation}, which is not under way")
+            raise frames.Malformed(
+                f"EXPOSED of operation {exposed.operation}, which is not under way"
+            )
         piece, answer = self._exposing.pop(exposed.operation)
         if exposed.status:
             piece.end_transfer()
@@ -583,13 +588,6 @@ class Channel:
     def _on_closed_frame(self, body: memoryview) -> None:
         closed = frames.Closed.parse(body)
         self._lost(closed.reason, closed.words or "the proxy closed the channel")
-
-    _HANDLERS: dict[int, Callable[[Channel, memoryview], None]] = {
-        FrameType.DONE: _on_done,
-        FrameType.POOL_READY: _on_pool_ready,
-        FrameType.EXPOSED: _on_exposed,
-        FrameType.CLOSED: _on_closed_frame,
-    }
 
     # -- RDMA
 
@@ -630,9 +628,7 @@ class Channel:
                     return
             await self._progress()
 
-    def rdma_write(
-        self, piece: PoolRange, length: int, descriptors: Buffer
-    ) -> asyncio.Future[int]:
+    def rdma_write(self, piece: PoolRange, length: int, descriptors: Buffer) -> asyncio.Future[int]:
         """From the pool to the peer's buffers; the bytes moved. TransferFailed or ChannelClosed."""
         return self._transfer(FrameType.RDMA_WRITE, piece, length, descriptors)
 
@@ -750,9 +746,12 @@ class Channel:
         if invalidate is not None:
             head = frames.SendInvalidate(invalidate).pack() + head
         for write in reversed(writes):
-            head = self._begin_transfer(
-                FrameType.RDMA_WRITE, write.piece, write.length, write.descriptors, write.done
-            ) + head
+            head = (
+                self._begin_transfer(
+                    FrameType.RDMA_WRITE, write.piece, write.length, write.descriptors, write.done
+                )
+                + head
+            )
         self._messages_sent += 1
         self._inline_sent += length
         self._waiting_bytes += len(head) + length
@@ -882,3 +881,12 @@ class Channel:
         with_kernel = self._queued_bytes - self._waiting_bytes
         while marks and marks[0][0] <= with_kernel:
             marks.popleft()[1]()
+
+
+_HANDLERS: dict[int, Callable[[Channel, memoryview], None]] = {
+    FrameType.DONE: Channel._on_done,
+    FrameType.POOL_READY: Channel._on_pool_ready,
+    FrameType.EXPOSED: Channel._on_exposed,
+    FrameType.CLOSED: Channel._on_closed_frame,
+}
+"""What each frame of a proxy does."""

@@ -185,12 +185,15 @@ class Proxy:
         self._next_id += 1
         given = {name: value for name, value in members.items() if value is not None}
         packet = json.dumps({"version": VERSION, "id": number, "op": op, **given}).encode()
+        answer: asyncio.Future[tuple[dict[str, Any], socket.socket | None]]
         answer = self._answers[number] = self._loop.create_future()
         try:
             async with self._sending:
                 await self._loop.sock_sendall(self._sock, packet)
         except OSError as error:
             self._answers.pop(number, None)
+            if not self._closed.done():
+                self._on_readable()  # its last words
             self._end(f"the proxy went away: {error.strerror}")
             raise ProxyUnavailable(self.ending) from error
         return await answer
@@ -205,6 +208,8 @@ class Proxy:
                 )
             except (BlockingIOError, InterruptedError):
                 return
+            except ConnectionResetError:
+                continue  # told once, before what the proxy had to say
             except OSError as error:
                 self._end(f"the proxy went away: {error.strerror}")
                 return
@@ -234,8 +239,9 @@ class Proxy:
             return False
         if "event" in packet:
             return False
-        if packet.get("id") is None and not packet.get("ok", False):
-            raise ValueError(packet.get("error", {}).get("message", "no words"))
+        if packet.get("id") is None and not packet["ok"]:
+            self._end(f"the proxy turned us away: {packet['error']['message']}")
+            return False
         answer = self._answers.pop(int(packet["id"]), None)
         if answer is None or answer.done():
             return False

@@ -146,7 +146,8 @@ class PoolReady:
     @classmethod
     def parse(cls, body: memoryview) -> Self:
         words = _words(body, POOL_READY.size, "POOL_READY")
-        return cls(*POOL_READY.unpack_from(body), words)
+        status, pool, size = POOL_READY.unpack_from(body)
+        return cls(status, pool, size, words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +196,12 @@ def pack_rdma(
             f"{len(descriptors)} bytes of buffer descriptors: 1 to {DESCRIPTORS_MAX} of"
             f" {BufferDescriptor.SIZE} bytes are possible"
         )
-    return b"%b%b%b" % (
-        HEADER.pack(kind << 24 | RDMA.size + len(descriptors)),
-        RDMA.pack(operation, pool, count, offset, length),
-        descriptors,
+    return b"".join(
+        (
+            HEADER.pack(kind << 24 | RDMA.size + len(descriptors)),
+            RDMA.pack(operation, pool, count, offset, length),
+            descriptors,
+        )
     )
 
 
@@ -206,11 +209,12 @@ def pack_rdma(
 class Done:
     operation: int
     status: int
-    bytes: int
+    moved: int
+    """Bytes."""
 
     def pack(self) -> bytes:
         return header(FrameType.DONE, DONE.size) + DONE.pack(
-            self.operation, self.status, 0, self.bytes
+            self.operation, self.status, 0, self.moved
         )
 
     @classmethod
@@ -297,7 +301,8 @@ class Closed:
     @classmethod
     def parse(cls, body: memoryview) -> Self:
         words = _words(body, CLOSED.size, "CLOSED")
-        return cls(*CLOSED.unpack_from(body), words)
+        (reason,) = CLOSED.unpack_from(body)
+        return cls(reason, words)
 
 
 def status_words(status: int) -> str:

@@ -58,7 +58,10 @@ class PoolRange:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         self.release()
 
@@ -68,7 +71,9 @@ class Pool:
 
     def __init__(self, size: int) -> None:
         if size <= 0:
-            raise ValueError(f"a pool of {size} bytes was asked for; it must have at least one page")
+            raise ValueError(
+                f"a pool of {size} bytes was asked for; it must have at least one page"
+            )
         self.size = -(-size // PAGE) * PAGE
         self.fd = os.memfd_create("smbdirect-pool", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:

@@ -1,0 +1,1 @@
+"""The daemon that owns everything RDMA of a host and hands out channels (docs/channel.md)."""

@@ -1,0 +1,111 @@
+"""What can be listened on: the fabrics of this host, their devices, and the host's addresses."""
+
+from __future__ import annotations
+
+import fcntl
+import ipaddress
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+IWARP_PORT = 5445
+"""SMB Direct over iWARP ([MS-SMBD] 1.9): TCP port 445 is taken by SMB itself."""
+SIOCGIFADDR = 0x8915
+SIOCGIFNETMASK = 0x891B
+ADDRESSES_MAX = 64
+"""Addresses reported of one host: a status must fit into a packet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fabric:
+    name: str
+    port: int
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address of the host that a listener may be bound to."""
+
+    interface: str
+    index: int
+    address: str
+    prefix: int
+    mtu: int
+    speed: int
+    """Bits per second, 0 where the interface does not tell (loopback, bridges)."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def fabrics() -> tuple[Fabric, ...]:
+    """User-space iWARP works on every host; its one device is all of the host's TCP."""
+    return (Fabric("iwarp", IWARP_PORT, ("iwarp",)),)
+
+
+def addresses() -> list[Address]:
+    """The host's addresses on interfaces that are up, at most ADDRESSES_MAX."""
+    try:
+        found = list(_addresses_by_netlink())
+    except (ImportError, OSError):
+        found = list(_addresses_by_sysfs())
+    return found[:ADDRESSES_MAX]
+
+
+def _addresses_by_netlink() -> Iterator[Address]:
+    from pyroute2 import IPRoute
+
+    with IPRoute() as route:
+        links = {link["index"]: link for link in route.get_links()}
+        for entry in route.get_addr():
+            link = links.get(entry["index"])
+            address = entry.get_attr("IFA_LOCAL") or entry.get_attr("IFA_ADDRESS")
+            if link is None or address is None or link["state"] != "up":
+                continue
+            if ipaddress.ip_address(address).is_link_local:
+                continue
+            name = link.get_attr("IFLA_IFNAME")
+            mtu = link.get_attr("IFLA_MTU")
+            yield Address(name, entry["index"], address, entry["prefixlen"], mtu, _speed(name))
+
+
+def _addresses_by_sysfs() -> Iterator[Address]:
+    """Without netlink: IPv4 by ioctl (netdevice(7)), IPv6 from /proc."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for index, name in socket.if_nameindex():
+            try:
+                request = struct.pack("256s", name.encode())
+                address = socket.inet_ntoa(fcntl.ioctl(sock, SIOCGIFADDR, request)[20:24])
+                mask = fcntl.ioctl(sock, SIOCGIFNETMASK, request)[20:24]
+            except OSError:
+                continue  # no IPv4 address
+            prefix = int.from_bytes(mask, "big").bit_count()
+            yield Address(name, index, address, prefix, _number(name, "mtu"), _speed(name))
+    try:
+        with open("/proc/net/if_inet6", encoding="ascii") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        digits, number, length, _, _, name = line.split()
+        wide = ipaddress.IPv6Address(bytes.fromhex(digits))
+        if not wide.is_link_local:
+            mtu = _number(name, "mtu")
+            yield Address(name, int(number, 16), str(wide), int(length, 16), mtu, _speed(name))
+
+
+def _speed(interface: str) -> int:
+    """Bits per second; /sys says megabits."""
+    return max(0, _number(interface, "speed")) * 1_000_000
+
+
+def _number(interface: str, attribute: str) -> int:
+    try:
+        with open(os.path.join("/sys/class/net", interface, attribute), encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
