@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,8 @@ class Open:
     position: int = 0
     """CurrentByteOffset; kept for clients that ask, used by nobody."""
     volatile_id: int = field(default_factory=lambda: next(_ids))
+    on_close: list[Callable[[], None]] = field(default_factory=list)
+    """Called when it ends, for whom that concerns: locks, requests that wait."""
     may_read: bool = field(init=False)
     may_write: bool = field(init=False)
     _closed: bool = False
@@ -87,6 +90,8 @@ class Open:
         if self._closed:
             return
         self._closed = True
+        for callback in list(self.on_close):
+            callback()
         if self.delete_on_close:
             self.file.delete_pending = True
         try:
