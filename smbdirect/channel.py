@@ -793,6 +793,11 @@ class Channel:
         if not self._corked and self._waiting_bytes:
             self._flush()
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that were sent but not yet taken by the socket."""
+        return self._waiting_bytes
+
     async def drain(self) -> None:
         """Waits while more than SEND_HIGH_WATER bytes wait for the socket."""
         while self._waiting_bytes > SEND_HIGH_WATER:
