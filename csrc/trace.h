@@ -66,7 +66,7 @@
 	/* engine */                                                                                        \
 	X(ENGINE_CONNECTION_REFUSALS, engine_connection_refusals)     /* max_connections, draining */       \
 	X(ENGINE_RESOURCE_REFUSALS, engine_resource_refusals)         /* no memory or descriptor for it */  \
-	X(ENGINE_EVENT_WAITS, engine_event_waits)                     /* the event queue was full */
+	X(ENGINE_EVENTS_DROPPED, engine_events_dropped)               /* refusals that nobody took */
 /* clang-format on */
 
 enum trace_counter {
