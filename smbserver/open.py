@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from smbserver import access, share_modes
 from smbserver.vfs.directory import Directory
 from smbserver.vfs.file import File
-from smbserver.vfs.streams import Stream
+from smbserver.vfs.stream import Stream
 
 if TYPE_CHECKING:
     from smbserver.tree import Tree

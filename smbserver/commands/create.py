@@ -26,7 +26,8 @@ from smbserver.vfs.file import File
 from smbserver.vfs.metadata import Metadata
 from smbserver.vfs.names import ShareName, fold, parse_name
 from smbserver.vfs.share import Location, Share
-from smbserver.vfs.streams import Stream, find_stream
+from smbserver.vfs.stream import Stream
+from smbserver.vfs.stream_attributes import find_stream
 from smbserver.wire import create_contexts as contexts
 from smbserver.wire.create import (
     CreateAction,

@@ -11,6 +11,7 @@ from smbserver.vfs.dos_attributes import (
     write_dos_attributes,
 )
 from smbserver.vfs.metadata import Metadata, metadata_of
+from smbserver.vfs.stream_attributes import stream_names, stream_size
 
 
 class Handle:
@@ -39,6 +40,14 @@ class Handle:
     def metadata(self, name: str = "") -> Metadata:
         """Size, times, attributes as of now; the name decides whether a dot file counts as hidden."""
         return metadata_of(os.fstat(self.fd), read_dos_attributes(self._target), name)
+
+    def file_metadata(self) -> Metadata:
+        """Of the file itself, also where the handle is one of its streams."""
+        return metadata_of(os.fstat(self.fd), None)
+
+    def streams(self) -> list[tuple[str, int]]:
+        """Name and size of each alternate data stream."""
+        return [(name, stream_size(self._target, name)) for name in stream_names(self._target)]
 
     def mode_and_owner(self) -> tuple[int, int, int]:
         """Mode bits, user id and group id."""

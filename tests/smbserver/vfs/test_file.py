@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from smbserver.vfs.file import File
-from smbserver.vfs.streams import MAX_STREAM_SIZE, Stream, find_stream, stream_names, stream_size
+from smbserver.vfs.stream import MAX_STREAM_SIZE, Stream
+from smbserver.vfs.stream_attributes import find_stream, stream_names, stream_size
 
 
 def opened(path: Path) -> File:

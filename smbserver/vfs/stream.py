@@ -1,56 +1,22 @@
-"""Alternate data streams, kept whole in extended attributes as Samba's streams_xattr does.
+"""An open alternate data stream, read and written whole.
 
-The attribute `user.DosStream.NAME:$DATA` holds the stream's bytes and one zero byte. What fits into an extended
-attribute is small (about 4 KiB on ext4, 64 KiB elsewhere): enough for zone marks and Finder information.
+What fits into an extended attribute is small (about 4 KiB on ext4, 64 KiB elsewhere): enough for zone marks and
+Finder information.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 
 from smbserver.vfs.handle import Handle
 from smbserver.vfs.metadata import Metadata
-from smbserver.vfs.names import fold
-
-_PREFIX = "user.DosStream."
-_SUFFIX = ":$DATA"
-_TERMINATOR = b"\0"
+from smbserver.vfs.stream_attributes import TERMINATOR, attribute_of
 
 MAX_STREAM_SIZE = 65536 - 1
 """Bytes: XATTR_SIZE_MAX of Linux less the terminator."""
 
 _NO_ROOM = (errno.E2BIG, errno.ERANGE, errno.ENOSPC)
-
-
-def attribute_of(stream: str) -> str:
-    """The extended attribute that holds a stream."""
-    return f"{_PREFIX}{stream}{_SUFFIX}"
-
-
-def stream_names(target: int | str) -> Iterator[str]:
-    """The names of a file's alternate data streams, without type."""
-    try:
-        attributes = os.listxattr(target)
-    except OSError as error:
-        if error.errno != errno.ENOTSUP:
-            raise
-        return
-    for attribute in attributes:
-        if attribute.startswith(_PREFIX) and attribute.endswith(_SUFFIX):
-            yield attribute[len(_PREFIX) : -len(_SUFFIX)]
-
-
-def find_stream(target: int | str, wanted: str) -> str | None:
-    """The stored spelling of a stream's name."""
-    folded = fold(wanted)
-    return next((name for name in stream_names(target) if fold(name) == folded), None)
-
-
-def stream_size(target: int | str, stream: str) -> int:
-    """Bytes in a stream."""
-    return max(len(os.getxattr(target, attribute_of(stream))) - len(_TERMINATOR), 0)
 
 
 class Stream(Handle):
@@ -125,11 +91,11 @@ class Stream(Handle):
         self.sync()
 
     def _load(self) -> bytes:
-        return os.getxattr(self._target, self._attribute)[: -len(_TERMINATOR)]
+        return os.getxattr(self._target, self._attribute)[: -len(TERMINATOR)]
 
     def _store(self, data: bytes) -> None:
         try:
-            os.setxattr(self._target, self._attribute, data + _TERMINATOR)
+            os.setxattr(self._target, self._attribute, data + TERMINATOR)
         except OSError as error:
             if error.errno in _NO_ROOM:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
