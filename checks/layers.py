@@ -24,21 +24,21 @@ MAY_IMPORT = {
     "smbserver": {"smbdirect"},
 }
 
-# The first pattern that matches a file's stem gives its rank.
+# The first pattern that matches a file's name gives its rank. A layer's interface may stand below what
+# implements it: smbd_connection.h holds the types of SMB Direct, smbd_connection.c drives its parts.
 RANKS = (
     (r"path|crc32c|bigendian", 0),
     (r"trace", 1),
     (r"loop", 2),
     (r"mpa|ddp|rdmap", 2),
     (r"fabric", 3),
-    (r"fabric_\w+", 4),
-    (r"smbd_wire", 5),
+    (r"fabric_\w+|iwarp\w*", 4),
+    (r"smbd_wire|smbd_connection\.h", 5),
     (r"pool", 5),
-    (r"smbd_connection", 7),
+    (r"smbd_connection\.c|smbd_negotiation\.c|smbd_state\.h", 7),
     (r"smbd_\w+", 6),
-    (r"channel_frames", 7),
-    (r"channel", 8),
-    (r"engine", 9),
+    (r"channel\w*", 8),
+    (r"engine\w*", 9),
 )
 VERBS_HEADERS = re.compile(r"^(infiniband|rdma)/")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
@@ -135,14 +135,21 @@ def circles(graph: Graph) -> Iterator[list[str]]:
     yield from found
 
 
-def rank(stem: str) -> int | None:
-    return next((value for pattern, value in RANKS if re.fullmatch(pattern, stem)), None)
+def rank(name: str) -> int | None:
+    """Of a file by its name; a pattern without a suffix is for both, header and source."""
+    stem = name.partition(".")[0]
+    matches = (
+        value
+        for pattern, value in RANKS
+        if re.fullmatch(pattern, stem) or re.fullmatch(pattern, name)
+    )
+    return next(matches, None)
 
 
 def c_faults() -> Iterator[str]:
     headers: Graph = {}
     for path in files(".c", ".h", folders=("csrc",)):
-        own = rank(path.stem)
+        own = rank(path.name)
         if own is None:
             yield f"{shown(path)} has no rank in checks/layers.py"
             continue
@@ -151,7 +158,7 @@ def c_faults() -> Iterator[str]:
                 yield f"{shown(path)} includes <{name}>: only the verbs fabric may"
             if kind == "<" or not (path.parent / name).exists():
                 continue
-            other = rank(Path(name).stem)
+            other = rank(Path(name).name)
             if other is not None and other > own:
                 yield f"{shown(path)} includes {name}, which stands above it"
             if path.suffix == ".h" and name != path.name:
