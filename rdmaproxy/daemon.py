@@ -192,11 +192,12 @@ class Daemon:
 
     async def _end_connections(self) -> None:
         loop = asyncio.get_running_loop()
-        begun = loop.time()
-        while (left := self.engine.totals().connections) and loop.time() < begun + self._deadline:
-            await asyncio.sleep(DRAIN_LOOK)  # noqa: ASYNC110 - the engine's totals have no event
-        if left:
-            log.refusal("drain_deadline", connections_left=left, deadline_seconds=self._deadline)
+        end = loop.time() + self._deadline
+        while left := self.engine.totals().connections:
+            if loop.time() >= end:
+                log.refusal("drain_deadline", connections_left=left)
+                break
+            await asyncio.sleep(DRAIN_LOOK)
         self._on_events()
 
     # -- events of the engine

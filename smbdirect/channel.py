@@ -1,8 +1,8 @@
-"""The worker's and the client's end of a connection: SMB2 messages over a TCP socket or over a proxy's channel.
+"""The worker's and the client's end of a connection, over a TCP socket or a proxy's channel.
 
 The way of a wake-up:
-  1. the socket is readable: one `recv_into` the loop's staging buffer, behind what was left of a frame;
-  2. every whole frame in it is delivered, small messages copied, frames of the proxy handled in place;
+  1. the socket is readable: one `recv_into` the staging buffer, behind the rest of a frame;
+  2. every whole frame in it is delivered: messages copied, the proxy's frames handled in place;
   3. a message of LARGE_MESSAGE bytes or more is received straight into memory of its own;
   4. what the callbacks send is gathered meanwhile, and leaves in one `sendmsg` at the end.
 What the socket does not take waits, in order, until it is writable.
@@ -24,24 +24,17 @@ from smbdirect.pdu import BufferDescriptor
 
 from smbdirect import frames
 from smbdirect.frames import Access, CloseReason, FrameType, Status
+from smbdirect.outgoing import Buffer, Outgoing
 from smbdirect.pool import Pool, PoolRange
-
-Buffer = bytes | bytearray | memoryview
 
 STAGING_SIZE = 256 << 10
 """Bytes received at once into the buffer that all channels of a loop share."""
 LARGE_MESSAGE = 64 << 10
-"""Bytes from which a message that is still incomplete gets memory of its own instead of a second copy."""
+"""Bytes from which a message that is incomplete gets memory of its own, not a second copy."""
 READ_BUDGET = 1 << 20
 """Bytes taken from one socket in one wake-up, then others have a turn."""
 FRAME_BUDGET = 128
 """Frames delivered in one wake-up, then others have a turn."""
-JOIN_BELOW = 16 << 10
-"""Parts shorter than this are copied together: cheaper than an entry of an iovec each."""
-IOV_MAX = 1024
-"""Buffers of one `sendmsg` (Linux UIO_MAXIOV)."""
-SEND_HIGH_WATER = 1 << 20
-"""Bytes waiting for the socket above which `drain` waits."""
 RECEIVE_QUEUE_MAX = 256
 """Messages waiting for `receive` above which nothing more is read."""
 CLOSE_LINGER = 5.0
@@ -154,7 +147,7 @@ def _ignore(message: memoryview) -> None:
 
 
 class Channel:
-    """A stream of SMB2 messages over a TCP socket or a proxy's Unix socket; same behaviour for both.
+    """A stream of SMB2 messages over a TCP socket or a proxy's Unix socket, all the same.
 
     Belongs to the asyncio loop in which it was made. Nothing is read before `start` or `receive`.
     """
@@ -166,7 +159,7 @@ class Channel:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.facts = facts
         self.receive_limit = facts.max_fragmented_receive_size
-        """Bytes of the longest message that is accepted; may be lowered for a peer not yet known."""
+        """Bytes of the longest message accepted; may be lowered for a peer not yet known."""
         self._sock = sock
         self._loop = asyncio.get_running_loop()
         self._closing: ChannelClosed | None = None
@@ -185,21 +178,12 @@ class Channel:
         self._on_message: Callable[[memoryview], None] = _ignore
         self._on_closed: Callable[[ChannelClosed], None] | None = None
         self._paused = False
+        self._delivering = False
         self._held = True
         """Nothing is delivered now: not started, paused or ended."""
         self._received: deque[memoryview] = deque()
         self._receivers: deque[asyncio.Future[None]] = deque()
-        # sending
-        self._corked = 0
-        self._joined = bytearray()
-        """Short parts, not yet at the end of `_waiting`."""
-        self._waiting: deque[Buffer] = deque()
-        self._waiting_bytes = 0
-        self._queued_bytes = 0
-        """Bytes queued since the start; less `_waiting_bytes` they are with the kernel."""
-        self._sent_marks: deque[tuple[int, Callable[[], None]]] = deque()
-        self._blocked = False
-        self._drainers: list[asyncio.Future[None]] = []
+        self._outgoing = Outgoing(sock, self._loop, self._broken, self._settle)
         # the proxy
         self._operations = itertools.count(1)
         self._transfers: dict[int, _Transfer] = {}
@@ -218,7 +202,7 @@ class Channel:
     def start(
         self, on_message: Callable[[memoryview], None], on_closed: Callable[[ChannelClosed], None]
     ) -> None:
-        """Delivers each message to `on_message`, inside the reader's callback, and the end to `on_closed`, once."""
+        """Each message goes to `on_message`, in the reader's callback, the end to `on_closed`, once."""
         if self._on_closed is not None:
             raise RuntimeError("the channel was started before")
         self._on_message, self._on_closed = on_message, on_closed
@@ -235,14 +219,15 @@ class Channel:
     def close(self, words: str = "") -> None:
         """Ends the connection; what was sent before still leaves, transfers under way still end.
 
-        A transfer's range is the proxy's until its DONE, so the socket stays for it, at most CLOSE_LINGER.
+        A transfer's range is the proxy's until its DONE: for this the socket stays, at most
+        CLOSE_LINGER.
         """
         if self._closing is not None:
             return
         self._closing = ChannelClosed(CloseReason.BY_WORKER, words or "closed on this side")
         self._on_message = _ignore
         self._received.clear()
-        self._flush()
+        self._outgoing.flush()
         self._settle()
         if not self._ended.done():
             self._linger = self._loop.call_later(CLOSE_LINGER, self._end)
@@ -253,11 +238,12 @@ class Channel:
         await asyncio.shield(self._ended)
 
     def detach(self) -> tuple[socket.socket, bytes]:
-        """Gives up the socket for another process: the socket, and what was read from it and not delivered.
+        """Gives up the socket for another process; with what was read from it and not delivered.
 
-        Not from inside `on_message` (pause there, detach later), nor while something waits to be sent.
+        Not from inside `on_message` (pause there, detach later), nor while something waits to be
+        sent.
         """
-        if self._closing or self._corked or self._waiting_bytes or self._transfers:
+        if self._closing or self._delivering or self._outgoing.waiting_bytes or self._transfers:
             raise RuntimeError("the channel is in the middle of something and cannot be passed on")
         rest = b"".join(
             _pack_header(len(message)) + message.tobytes() for message in self._received
@@ -288,7 +274,7 @@ class Channel:
 
     def _settle(self) -> None:
         """Goes on with closing as far as what waits and what is under way allow."""
-        if self._waiting_bytes or self._ended.done():
+        if self._closing is None or self._outgoing.waiting_bytes or self._ended.done():
             return
         if not self._transfers:
             self._end()
@@ -310,7 +296,7 @@ class Channel:
         if self._linger is not None:
             self._linger.cancel()
         self._loop.remove_reader(self._sock)
-        self._loop.remove_writer(self._sock)
+        self._outgoing.abandon()
         self._sock.close()
         self._large = None
         self._rest = b""
@@ -320,12 +306,6 @@ class Channel:
 
     def _abandon(self, closing: ChannelClosed) -> None:
         """Ends what waited for the socket, each in the way of its kind."""
-        self._waiting.clear()
-        self._joined.clear()
-        self._waiting_bytes = 0
-        for _, sent in self._sent_marks:
-            self._loop.call_soon(sent)
-        self._sent_marks.clear()
         for transfer in self._transfers.values():
             if transfer.piece is not None:
                 transfer.piece.end_transfer()
@@ -337,29 +317,26 @@ class Channel:
         for piece in self._exposed.values():
             piece.end_transfer()
         self._exposed.clear()
-        for waiter in [answer for _, answer in self._exposing.values()] + list(
-            self._pools.values()
-        ):
+        waiters: list[asyncio.Future[Any]] = [answer for _, answer in self._exposing.values()]
+        for waiter in waiters + list(self._pools.values()):
             if not waiter.done():
                 waiter.set_exception(ChannelClosed(closing.reason, closing.words))
                 waiter.exception()  # whoever awaited it sees it; nobody is not an error
         self._exposing.clear()
-        self._wake(self._drainers)
-        self._wake(self._receivers)
+        self._wake_receivers()
 
-    @staticmethod
-    def _wake(waiters: list[asyncio.Future[None]] | deque[asyncio.Future[None]]) -> None:
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        waiters.clear()
+    def _wake_receivers(self) -> None:
+        for receiver in self._receivers:
+            if not receiver.done():
+                receiver.set_result(None)
+        self._receivers.clear()
 
     # -- receiving
 
     async def receive(self) -> memoryview:
         """The next message; for programs that ask instead of being called. Raises ChannelClosed."""
         if self._on_closed is None:
-            self.start(self._enqueue, lambda closed: self._wake(self._receivers))
+            self.start(self._enqueue, lambda closed: self._wake_receivers())
         while not self._received:
             if self._closing is not None:
                 raise ChannelClosed(self._closing.reason, self._closing.words)
@@ -368,14 +345,14 @@ class Channel:
             await waiter
         message = self._received.popleft()
         if self._received:
-            self._wake(self._receivers)
+            self._wake_receivers()
         if self._paused and len(self._received) < RECEIVE_QUEUE_MAX // 2:
             self.resume_reading()
         return message
 
     def _enqueue(self, message: memoryview) -> None:
         self._received.append(message)
-        self._wake(self._receivers)
+        self._wake_receivers()
         if len(self._received) >= RECEIVE_QUEUE_MAX:
             self.pause_reading()
 
@@ -399,7 +376,8 @@ class Channel:
             self._loop.call_soon(self._on_readable)
 
     def _on_readable(self) -> None:
-        self._corked += 1
+        self._delivering = True
+        self._outgoing.cork()
         try:
             budget = READ_BUDGET
             while budget > 0 and not self._held:
@@ -413,7 +391,8 @@ class Channel:
             )
             self._lost(CloseReason.BY_WORKER, f"a callback failed: {error!r}")
         finally:
-            self.uncork()
+            self._delivering = False
+            self._outgoing.uncork()
 
     def _receive(self, room: memoryview, unfinished: int) -> int:
         """Bytes received, 0 when there are none now or ever again."""
@@ -456,6 +435,7 @@ class Channel:
         """Delivers the whole frames of staging[:end]; returns where what must stay begins."""
         staging, view = self._staging, self._view
         position = count = 0
+        word: int
         while end - position >= 4:
             (word,) = _unpack_header(staging, position)
             body = position + 4
@@ -516,7 +496,7 @@ class Channel:
         """Carries out one frame; False when it is incomplete or ended the channel."""
         handler = None if self.facts.transport == "tcp" else _HANDLERS.get(kind)
         if handler is None:
-            words = f"a frame of type {kind:#04x} came, which a {self.facts.transport} channel does not know"
+            words = f"a frame of type {kind:#04x} has no place on {self.facts.transport}"
             self._lost(CloseReason.PROTOCOL_ERROR, words)
             return False
         if after > end:
@@ -548,8 +528,7 @@ class Channel:
             piece.end_transfer()
         if done is not None:
             done(status, moved)
-        if self._closing is not None:
-            self._settle()
+        self._settle()
 
     def _on_pool_ready(self, body: memoryview) -> None:
         ready = frames.PoolReady.parse(body)
@@ -569,9 +548,7 @@ class Channel:
     def _on_exposed(self, body: memoryview) -> None:
         exposed = frames.Exposed.parse(body)
         if exposed.operation not in self._exposing:
-            raise frames.Malformed(
-                f"EXPOSED of operation {exposed.operation}, which is not under way"
-            )
+            raise frames.Malformed(f"EXPOSED of the unknown operation {exposed.operation}")
         piece, answer = self._exposing.pop(exposed.operation)
         if exposed.status:
             piece.end_transfer()
@@ -592,7 +569,7 @@ class Channel:
     # -- RDMA
 
     async def attach(self, pool: Pool) -> None:
-        """Makes the pool's memory known to the proxy; once per pool, repeated calls wait for the first."""
+        """Makes the pool's memory known to the proxy, once; further calls wait for the first."""
         if self.facts.transport == "tcp":
             raise ValueError("a TCP connection has no use for a pool")
         answer = self._pools.get(pool)
@@ -609,24 +586,24 @@ class Channel:
         await asyncio.shield(answer)
 
     async def _send_pool(self, pool: Pool) -> None:
-        """The descriptor must go with the frame's first byte, so nothing else may be before it in the call."""
+        """The descriptor goes with the frame's first byte: nothing may stand before it."""
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [pool.fd]))]
         while True:
             if self._closing is not None:
                 raise ChannelClosed(self._closing.reason, self._closing.words)
-            self._flush()
-            if not self._waiting_bytes:
+            self._outgoing.flush()
+            if not self._outgoing.waiting_bytes:
                 try:
                     self._sock.sendmsg([frames.Pool(pool.size).pack()], rights)
                 except (BlockingIOError, InterruptedError):
-                    self._block()
+                    self._outgoing.block()
                 except OSError as error:
                     self._lost(CloseReason.PEER_LOST, f"the connection broke: {error.strerror}")
                     continue
                 else:
                     self._pools_asked.append(pool)
                     return
-            await self._progress()
+            await self._outgoing.progress()
 
     def rdma_write(self, piece: PoolRange, length: int, descriptors: Buffer) -> asyncio.Future[int]:
         """From the pool to the peer's buffers; the bytes moved. TransferFailed or ChannelClosed."""
@@ -655,7 +632,7 @@ class Channel:
                 words = f"{kind.name} of {length} bytes: {frames.status_words(status)}"
                 future.set_exception(TransferFailed(status, words))
 
-        self._post(self._begin_transfer(kind, piece, length, descriptors, done))
+        self._outgoing.add(self._begin_transfer(kind, piece, length, descriptors, done))
         return future
 
     def _begin_transfer(
@@ -679,7 +656,7 @@ class Channel:
         return frame
 
     async def expose(self, piece: PoolRange, access: Access) -> BufferDescriptor:
-        """Client role: lets the peer read or write the range until `revoke`; the range stays taken so long."""
+        """Client role: lets the peer read or write the range, which stays taken, until `revoke`."""
         if self._closing is not None:
             raise ChannelClosed(self._closing.reason, self._closing.words)
         number = self._pool_numbers.get(piece.pool)
@@ -689,11 +666,13 @@ class Channel:
         answer: asyncio.Future[BufferDescriptor] = self._loop.create_future()
         self._exposing[operation] = piece, answer
         piece.begin_transfer()
-        self._post(frames.Expose(operation, number, access, piece.offset, piece.length).pack())
+        self._outgoing.add(
+            frames.Expose(operation, number, access, piece.offset, piece.length).pack()
+        )
         return await answer
 
     async def revoke(self, descriptor: BufferDescriptor) -> None:
-        """From the return on the peer cannot touch the range. After the channel's end it cannot anyway."""
+        """From the return on the peer cannot touch the range; nor after the channel's end."""
         if self._closing is not None:
             return
         future: asyncio.Future[None] = self._loop.create_future()
@@ -716,7 +695,7 @@ class Channel:
         operation = next(self._operations)
         piece = self._exposed.pop(descriptor.token, None)
         self._transfers[operation] = _Transfer(FrameType.REVOKE, piece, done)
-        self._post(frames.Revoke(operation, descriptor.token).pack())
+        self._outgoing.add(frames.Revoke(operation, descriptor.token).pack())
 
     # -- sending
 
@@ -727,10 +706,10 @@ class Channel:
         invalidate: int | None = None,
         sent: Callable[[], None] | None = None,
     ) -> None:
-        """One SMB2 message made of `parts`, after its `writes`, as Send with Invalidate of a token if one is given.
+        """One SMB2 message made of `parts`, after its `writes`; with `invalidate` it revokes that token.
 
-        Parts are not copied if they are long: they must not change before `sent` is called. A closed channel swallows
-        all of it, and still calls `sent` and the writes' `done`.
+        Long parts are not copied: they must not change before `sent` is called. A closed channel
+        swallows everything, and still calls `sent` and the writes' `done`.
         """
         if self._closing is not None:
             self._swallow(writes, sent)
@@ -739,36 +718,21 @@ class Channel:
         for part in parts:
             length += len(part)
         if length > self.facts.max_fragmented_send_size:
-            raise ValueError(
-                f"a message of {length} bytes: the peer takes {self.facts.max_fragmented_send_size}"
-            )
+            limit = self.facts.max_fragmented_send_size
+            raise ValueError(f"a message of {length} bytes: the peer takes {limit}")
         head = _pack_header(length)
         if invalidate is not None:
             head = frames.SendInvalidate(invalidate).pack() + head
-        for write in reversed(writes):
-            head = (
-                self._begin_transfer(
-                    FrameType.RDMA_WRITE, write.piece, write.length, write.descriptors, write.done
-                )
-                + head
-            )
+        if writes:
+            head = b"".join([self._begin_write(write) for write in writes]) + head
         self._messages_sent += 1
         self._inline_sent += length
-        self._waiting_bytes += len(head) + length
-        self._queued_bytes += len(head) + length
-        joined = self._joined
-        joined += head
-        for part in parts:
-            if len(part) < JOIN_BELOW:
-                joined += part
-            else:
-                self._waiting.append(joined)
-                self._waiting.append(part)
-                joined = self._joined = bytearray()
-        if sent is not None:
-            self._sent_marks.append((self._queued_bytes, sent))
-        if not self._corked:
-            self._flush()
+        self._outgoing.add(head, parts, length, sent)
+
+    def _begin_write(self, write: RdmaWrite) -> bytes:
+        return self._begin_transfer(
+            FrameType.RDMA_WRITE, write.piece, write.length, write.descriptors, write.done
+        )
 
     def _swallow(self, writes: Sequence[RdmaWrite], sent: Callable[[], None] | None) -> None:
         for write in writes:
@@ -777,115 +741,29 @@ class Channel:
         if sent is not None:
             self._loop.call_soon(sent)
 
-    def _post(self, frame: bytes) -> None:
-        self._joined += frame
-        self._waiting_bytes += len(frame)
-        self._queued_bytes += len(frame)
-        if not self._corked:
-            self._flush()
-
     def cork(self) -> None:
         """What is sent from now on waits for `uncork`, to leave in one piece. Nests."""
-        self._corked += 1
+        self._outgoing.cork()
 
     def uncork(self) -> None:
-        self._corked -= 1
-        if not self._corked and self._waiting_bytes:
-            self._flush()
-
-    @property
-    def waiting_bytes(self) -> int:
-        """Bytes that were sent but not yet taken by the socket."""
-        return self._waiting_bytes
+        self._outgoing.uncork()
 
     async def drain(self) -> None:
         """Waits while more than SEND_HIGH_WATER bytes wait for the socket."""
-        while self._waiting_bytes > SEND_HIGH_WATER:
-            await self._progress()
-
-    async def _progress(self) -> None:
-        """Until the socket took something, or the channel ended."""
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._drainers.append(waiter)
-        await waiter
-
-    def _flush(self) -> None:
-        """Gives the socket what it takes; the rest waits until it is writable."""
-        if self._blocked:
-            return
-        waiting = self._waiting
-        if self._joined:
-            waiting.append(self._joined)
-            self._joined = bytearray()
-        while waiting:
-            try:
-                if len(waiting) == 1:
-                    taken = self._sock.send(waiting[0])
-                else:
-                    taken = self._sock.sendmsg(itertools.islice(waiting, IOV_MAX))
-            except (BlockingIOError, InterruptedError):
-                self._block()
-                break
-            except OSError as error:
-                self._broken(error)
-                return
-            self._waiting_bytes -= taken
-            if self._waiting_bytes:
-                self._advance(taken)
-            else:
-                waiting.clear()
-        if self._sent_marks:
-            self._call_sent()
+        await self._outgoing.drain()
 
     def _broken(self, error: OSError) -> None:
-        """The peer is gone for writing; what it sent before (a CLOSED with the reason) is still read first."""
+        """Nothing can be sent; what the peer sent before (CLOSED with the reason) is still read."""
         words = f"the connection broke: {error.strerror or error}"
         if self._held:
             self._lost(CloseReason.PEER_LOST, words)
-            return
-        self._blocked = True
-        self._loop.remove_writer(self._sock)
-        self._loop.call_soon(self._lost_after_reading, words)
+        else:
+            self._loop.call_soon(self._lost_after_reading, words)
 
     def _lost_after_reading(self, words: str) -> None:
         if not self._ended.done():
             self._on_readable()
             self._lost(CloseReason.PEER_LOST, words)
-
-    def _advance(self, taken: int) -> None:
-        """Drops the first `taken` bytes of what waits."""
-        waiting = self._waiting
-        while taken:
-            first = waiting[0]
-            if len(first) > taken:
-                waiting[0] = memoryview(first)[taken:]
-                return
-            taken -= len(first)
-            waiting.popleft()
-
-    def _block(self) -> None:
-        if not self._blocked:
-            self._blocked = True
-            self._loop.add_writer(self._sock, self._on_writable)
-
-    def _on_writable(self) -> None:
-        self._blocked = False
-        self._flush()
-        if self._ended.done():
-            return
-        if not self._blocked:
-            self._loop.remove_writer(self._sock)
-        if self._waiting_bytes <= SEND_HIGH_WATER and self._drainers:
-            self._wake(self._drainers)
-        if self._closing is not None:
-            self._settle()
-
-    def _call_sent(self) -> None:
-        """Calls `sent` of every message that the kernel has in whole."""
-        marks = self._sent_marks
-        with_kernel = self._queued_bytes - self._waiting_bytes
-        while marks and marks[0][0] <= with_kernel:
-            marks.popleft()[1]()
 
 
 _HANDLERS: dict[int, Callable[[Channel, memoryview], None]] = {

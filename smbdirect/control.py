@@ -1,4 +1,4 @@
-"""The client of a proxy's control socket (docs/channel.md section 2): listening, connecting, asking how it is."""
+"""The client of a proxy's control socket (docs/channel.md section 2)."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ class Proxy:
         await self._call("close", connection=connection)
 
     async def drain(self, deadline: float | None = None) -> None:
-        """Asks the proxy to end: no new connections, the old ones in good order, at most `deadline` seconds."""
+        """Asks the proxy to end: connections in good order, after `deadline` seconds at once."""
         await self._call("drain", deadline=deadline)
 
     async def close(self) -> None:
@@ -291,7 +291,7 @@ class Proxy:
 
 
 def _channel_end(ancillary: list[tuple[int, int, bytes]]) -> socket.socket | None:
-    """The descriptor that came with a packet, as a socket; what is not a stream socket is closed."""
+    """The descriptor that came with a packet, as a socket; what is none is closed."""
     found: socket.socket | None = None
     for level, kind, data in ancillary:
         if level != socket.SOL_SOCKET or kind != socket.SCM_RIGHTS:

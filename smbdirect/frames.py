@@ -1,7 +1,7 @@
-"""Frames of a channel (docs/channel.md section 1): what stands behind the type byte and the 24-bit length.
+"""Frames of a channel (docs/channel.md section 1), but for the SMB2 message.
 
-Each frame is a frozen dataclass with `pack`, which gives the whole frame, header included, and `parse`, which takes
-a body. `Malformed` is their error; a frame never makes more than its own bytes' worth of memory.
+Each is a frozen dataclass: `pack` gives the whole frame with its header, `parse` takes a body and
+raises Malformed where it does not fit.
 """
 
 from __future__ import annotations

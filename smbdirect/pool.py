@@ -1,7 +1,7 @@
-"""A worker's memory for RDMA: a sealed memfd that is mapped here and, once POOL named it, by the proxy.
+"""A worker's memory for RDMA: a sealed memfd, mapped here and, once POOL named it, by the proxy.
 
-Ranges are whole pages, found first-fit in address order of size classes; a range that comes back is the first to be
-given out again for its class, so that the memory at work stays few and warm.
+Ranges are whole pages, found first-fit; one that comes back is the first to be given out again for
+its size, so that the memory at work stays small and warm.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class PoolRange:
 
 
 class Pool:
-    """`size` bytes of shared memory that can neither shrink nor grow. Belongs to one asyncio loop."""
+    """Shared memory that can neither shrink nor grow. Belongs to one asyncio loop."""
 
     def __init__(self, size: int) -> None:
         if size <= 0:
@@ -89,7 +89,7 @@ class Pool:
             raise
         self._view = memoryview(self._map)
         self._starts = [0]
-        """Offsets of free stretches, ascending and never adjacent; `_sizes` tells how long each is."""
+        """Offsets of free stretches, ascending, never adjacent; `_sizes` tells their lengths."""
         self._sizes = {0: self.size}
         self._recent: dict[int, list[int]] = {}
         """Offsets of returned ranges by size, the last one to come back at the end."""
@@ -130,7 +130,7 @@ class Pool:
             raise
 
     def close(self) -> None:
-        """Closes descriptor and mapping; views of ranges that are still held keep the mapping alive."""
+        """Closes descriptor and mapping; views of ranges that are held keep the mapping alive."""
         if self._closed:
             return
         self._closed = True
