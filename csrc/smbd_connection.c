@@ -321,12 +321,13 @@ static void on_receive(struct smbd_connection *connection, const struct fabric_c
 	}
 	if (slot >= slots->count || completion->bytes > slots->size || connection->state >= SMBD_DEAD)
 		return;
+	/* Free from here on, but not posted before the message was parsed and its payload copied. */
+	smbd_slots_give(slots, (uint32_t)slot);
 	bytes = smbd_slot(slots, (uint32_t)slot);
 	if (connection->state <= SMBD_NEGOTIATING)
 		smbd_negotiation_receive(connection, bytes, completion->bytes, now);
 	else
 		receive_transfer(connection, bytes, completion->bytes, now);
-	smbd_slots_give(slots, (uint32_t)slot);
 }
 
 static void report(struct smbd_connection *connection, struct smbd_rdma_transfer *transfer, nanoseconds now)
