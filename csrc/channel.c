@@ -97,12 +97,15 @@ struct smbd_connection *channel_connection(const struct channel *channel)
 	return channel->connection;
 }
 
-/* The end. */
+/* The end. A second call may only make it come sooner. */
 
 static void end(struct channel *channel, enum close_reason reason, bool graceful, nanoseconds now)
 {
-	if (channel->state >= CHANNEL_CLOSING)
+	if (channel->state >= CHANNEL_CLOSING) {
+		if (channel->state == CHANNEL_CLOSING && !graceful)
+			smbd_close(channel->connection, reason, false, now);
 		return;
+	}
 	channel->state = CHANNEL_CLOSING;
 	channel->reason = reason;
 	trace_point(TRACE_POINT_CHANNEL_ENDED, channel, reason, 0);
@@ -178,13 +181,19 @@ static void follow_socket(struct channel *channel)
 	}
 }
 
-/* Woken up: by the socket, at the end of a turn in which something happened, by the deadline. */
-
-static void go_on(struct channel *channel, nanoseconds now)
+/*
+ * Woken up: by the socket, at the end of a turn in which something happened, by the deadline. Corked, so that what one
+ * turn brings is posted in one chain: a Write and the message after it.
+ */
+static void go_on(struct channel *channel, bool readable, nanoseconds now)
 {
+	smbd_cork(channel->connection);
+	if (readable)
+		channel_receive_frames(channel, now);
 	channel_write_frames(channel, now);
 	if (channel->stalled)
 		channel_cut_frames(channel, now);
+	smbd_uncork(channel->connection, now);
 	follow_socket(channel);
 	follow_deadline(channel);
 }
@@ -192,21 +201,16 @@ static void go_on(struct channel *channel, nanoseconds now)
 static void on_ready(struct loop_watch *watch, uint32_t events)
 {
 	struct channel *channel = watch->owner;
-	nanoseconds now = loop_now(channel->loop);
 
+	/* A hang-up shows in the next recvmsg or sendmsg. */
 	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
 		channel->blocked = false;
-	if (events & (EPOLLERR | EPOLLHUP) && !(events & EPOLLIN) &&
-	    channel->state == CHANNEL_OPEN && !channel->stalled)
-		channel_worker_left(channel, "the worker closed the channel", now);
-	else if (events & EPOLLIN)
-		channel_receive_frames(channel, now);
-	go_on(channel, now);
+	go_on(channel, events & ~(uint32_t)EPOLLOUT && !channel->stalled, loop_now(channel->loop));
 }
 
 static void on_turn(struct loop_task *task, nanoseconds now)
 {
-	go_on(task->owner, now);
+	go_on(task->owner, false, now);
 }
 
 /* The task is added first: the connection's end may destroy the channel inside smbd_on_time. */
@@ -290,7 +294,6 @@ static void on_transferred(void *owner, uint64_t operation, enum fabric_status s
 	struct channel *channel = owner;
 
 	(void)now;
-	trace_point(TRACE_POINT_TRANSFER_DONE, channel, operation, status);
 	channel->outstanding--;
 	channel_reply_done(channel, operation, status_of(status), bytes);
 }

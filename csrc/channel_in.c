@@ -159,11 +159,8 @@ static bool may_read(const struct channel *channel)
 	       waiting + promised + 3 * CHANNEL_NOTICE_MAX <= CHANNEL_REPLIES_MAX;
 }
 
-static void count_stall(struct channel *channel)
+static void count_stall(const struct channel *channel)
 {
-	if (channel->stalled)
-		return;
-	channel->stalled = true;
 	if (!smbd_writable(channel->connection))
 		trace_count(TRACE_CHANNEL_STALLS_PEER);
 	else if (channel->outstanding >= SMBD_TRANSFERS_MAX)
@@ -249,10 +246,14 @@ static void drop_descriptors(struct channel *channel)
 
 void channel_cut_frames(struct channel *channel, nanoseconds now)
 {
+	bool stalled = channel->stalled;
+
 	channel->stalled = false;
 	while (channel->state == CHANNEL_OPEN) {
 		if (!may_read(channel)) {
-			count_stall(channel);
+			channel->stalled = true;
+			if (!stalled)
+				count_stall(channel);
 			return;
 		}
 		if (channel->incoming && channel->staged_start < channel->staged_end)
@@ -370,7 +371,6 @@ static bool carry_out_transfer(struct channel *channel, enum channel_frame type,
 	};
 	if (!transfer.address)
 		return true;
-	trace_point(TRACE_POINT_TRANSFER_STARTED, channel, frame.operation, frame.length);
 	if (smbd_rdma(channel->connection, &transfer, now) < 0)
 		channel_reply_done(channel, frame.operation, CHANNEL_STATUS_REFUSED, 0);
 	else
