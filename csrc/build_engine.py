@@ -1,6 +1,6 @@
 """Builds `rdmaproxy._engine`, the C engine as an extension module (cffi, API mode).
 
-setup.py names it in `cffi_modules`; `python csrc/build_engine.py` builds it in place.
+setup.py names it in `cffi_modules`; `python setup.py build_ext --inplace` builds it.
 """
 
 from __future__ import annotations
@@ -40,8 +40,3 @@ ffibuilder.set_source(
     ],
     extra_link_args=["-pthread", *os.environ.get("ENGINE_LDFLAGS", "").split()],
 )
-
-
-if __name__ == "__main__":
-    os.chdir(ROOT)
-    print(ffibuilder.compile(tmpdir=str(ROOT)))
