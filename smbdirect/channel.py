@@ -748,6 +748,11 @@ class Channel:
     def uncork(self) -> None:
         self._outgoing.uncork()
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that were sent but that the socket has not taken yet."""
+        return self._outgoing.waiting_bytes
+
     async def drain(self) -> None:
         """Waits while more than SEND_HIGH_WATER bytes wait for the socket."""
         await self._outgoing.drain()
