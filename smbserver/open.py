@@ -53,9 +53,9 @@ class Open:
     listing: Listing | None = None
     position: int = 0
     """CurrentByteOffset; kept for clients that ask, used by nobody."""
-    volatile_id: int = field(default_factory=lambda: next(_ids))
     on_close: list[Callable[[], None]] = field(default_factory=list)
-    """Called when it ends, for whom that concerns: locks, requests that wait."""
+    """What ends with the open: its locks, and who waits for something of it."""
+    volatile_id: int = field(default_factory=lambda: next(_ids))
     may_read: bool = field(init=False)
     may_write: bool = field(init=False)
     _closed: bool = False
