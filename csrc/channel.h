@@ -21,8 +21,9 @@
 struct channel;
 
 enum {
-	CHANNEL_POOLS_MAX = 16,       /* pools of one channel */
-	CHANNEL_DESCRIPTORS_MAX = 16, /* descriptors passed with frames that have not come whole yet */
+	CHANNEL_POOLS_MAX = 16, /* pools of one channel */
+	CHANNEL_DESCRIPTORS_MAX =
+		16, /* descriptors passed with frames that have not come whole yet */
 	/* Bytes read from one worker before others get a turn. */
 	CHANNEL_READ_BUDGET = 1 << 20,
 	/* Bytes of frames staged: about a hundred replies with their RDMA_WRITEs come with one recvmsg. */
@@ -36,8 +37,10 @@ enum {
 
 /* What the channel tells the engine. */
 struct channel_events {
-	void (*established)(void *owner, struct channel *channel, nanoseconds now); /* hand the worker's end over now */
-	void (*closed)(void *owner, struct channel *channel, enum close_reason reason, const char *words,
+	void (*established)(void *owner, struct channel *channel,
+			    nanoseconds now); /* hand the worker's end over now */
+	void (*closed)(void *owner, struct channel *channel, enum close_reason reason,
+		       const char *words,
 		       nanoseconds now); /* the engine destroys the channel in here */
 };
 
@@ -45,13 +48,15 @@ struct channel_events {
  * Makes the socket pair and the SMB Direct connection on `qp` (see smbd_create for who owns it on failure).
  * Until `established` nothing is read from the socket.
  */
-int channel_create(struct loop *loop, struct pool_table *pools, struct fabric_qp *qp, enum smbd_role role,
-		   const struct smbd_config *config, const struct channel_events *events, void *owner, nanoseconds now,
+int channel_create(struct loop *loop, struct pool_table *pools, struct fabric_qp *qp,
+		   enum smbd_role role, const struct smbd_config *config,
+		   const struct channel_events *events, void *owner, nanoseconds now,
 		   struct channel **ret);
 void channel_destroy(struct channel *channel);
 
 int channel_take_worker_end(struct channel *channel); /* the descriptor, once; then the caller's */
-void channel_close(struct channel *channel, enum close_reason reason, bool graceful, nanoseconds now);
+void channel_close(struct channel *channel, enum close_reason reason, bool graceful,
+		   nanoseconds now);
 struct smbd_connection *channel_connection(const struct channel *channel);
 
 #endif

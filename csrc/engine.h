@@ -22,34 +22,37 @@ enum engine_fabric {
 
 /* Zero in a field means its default, see struct smbd_config. */
 struct engine_config {
-	uint64_t memory_limit;        /* bytes of all workers' pools together; 0 = none */
-	uint32_t max_connections;     /* [16384] refused beyond */
+	uint64_t memory_limit;	  /* bytes of all workers' pools together; 0 = none */
+	uint32_t max_connections; /* [16384] refused beyond */
 	uint32_t receive_credits, send_credits;
 	uint32_t max_send_size, max_receive_size, max_fragmented_size, max_read_write_size;
 	uint32_t read_depth;
-	uint32_t negotiate_timeout_ms, idle_timeout_ms, keepalive_interval_ms, keepalive_timeout_ms, send_timeout_ms;
-	uint32_t iwarp_crc;           /* 1: ask for CRC32C */
-	uint32_t iwarp_max_ulpdu;     /* bytes; 0 = 65535 */
+	uint32_t negotiate_timeout_ms, idle_timeout_ms, keepalive_interval_ms, keepalive_timeout_ms,
+		send_timeout_ms;
+	uint32_t iwarp_crc;	  /* 1: ask for CRC32C */
+	uint32_t iwarp_max_ulpdu; /* bytes; 0 = 65535 */
 };
 
 enum engine_event_kind {
-	ENGINE_EVENT_CHANNEL = 1,        /* a connection is ready: `fd` is the worker's end, now the caller's */
+	ENGINE_EVENT_CHANNEL =
+		1, /* a connection is ready: `fd` is the worker's end, now the caller's */
 	ENGINE_EVENT_CONNECT_FAILED = 2, /* `request` failed, see reason and words */
-	ENGINE_EVENT_CLOSED = 3,         /* a connection that was handed over ended */
-	ENGINE_EVENT_REFUSED = 4,        /* an incoming connection ended before it was handed over */
+	ENGINE_EVENT_CLOSED = 3,	 /* a connection that was handed over ended */
+	ENGINE_EVENT_REFUSED = 4, /* an incoming connection ended before it was handed over */
 };
 
 /* One connection: what was agreed on and what has moved. Sizes and byte counts in bytes, times in ns. */
 struct engine_connection {
-	uint64_t connection; /* number, never used twice in one run */
-	uint64_t listener;   /* that accepted it, or 0 */
-	uint64_t request;    /* engine_connect's, or 0 */
-	uint32_t fabric;     /* enum engine_fabric */
+	uint64_t connection;  /* number, never used twice in one run */
+	uint64_t listener;    /* that accepted it, or 0 */
+	uint64_t request;     /* engine_connect's, or 0 */
+	uint32_t fabric;      /* enum engine_fabric */
 	uint32_t client_role; /* 1: we connected */
 	char device[64];
 	char local_address[64], remote_address[64]; /* numeric */
 	uint32_t local_port, remote_port;
-	uint32_t max_send_size, max_receive_size, max_fragmented_send_size, max_fragmented_receive_size;
+	uint32_t max_send_size, max_receive_size, max_fragmented_send_size,
+		max_fragmented_receive_size;
 	uint32_t max_read_write_size, read_depth;
 	uint32_t send_credits, receive_credits, send_credit_target, receive_credit_target;
 	uint64_t messages_sent, messages_received, bytes_sent, bytes_received;
@@ -77,24 +80,26 @@ struct engine_totals {
 /* Returns NULL with the reason in `words`. */
 struct engine *engine_create(const struct engine_config *config, char *words, size_t words_size);
 void engine_destroy(struct engine *engine); /* after engine_run returned */
-int engine_run(struct engine *engine);      /* until engine_stop; 0 or -errno */
+int engine_run(struct engine *engine);	    /* until engine_stop; 0 or -errno */
 void engine_stop(struct engine *engine);
 
 /* `listener` is a number for engine_unlisten and for events; `bound_port` tells which port 0 became. 0 or -errno. */
-int engine_listen(struct engine *engine, uint32_t fabric, const char *address, uint16_t port, uint64_t *listener,
-		  uint16_t *bound_port, char *words, size_t words_size);
+int engine_listen(struct engine *engine, uint32_t fabric, const char *address, uint16_t port,
+		  uint64_t *listener, uint16_t *bound_port, char *words, size_t words_size);
 int engine_unlisten(struct engine *engine, uint64_t listener);
 /* `request` is the caller's number: comes back in ENGINE_EVENT_CHANNEL or ENGINE_EVENT_CONNECT_FAILED. */
-int engine_connect(struct engine *engine, uint32_t fabric, const char *address, uint16_t port, uint64_t request,
-		   char *words, size_t words_size);
+int engine_connect(struct engine *engine, uint32_t fabric, const char *address, uint16_t port,
+		   uint64_t request, char *words, size_t words_size);
 int engine_close(struct engine *engine, uint64_t connection); /* -ENOENT */
 int engine_drain(struct engine *engine); /* stop listening, end every connection gracefully */
 
 int engine_event_fd(struct engine *engine);
-int engine_next_event(struct engine *engine, struct engine_event *ret); /* 1: one was taken; 0: none */
+int engine_next_event(struct engine *engine,
+		      struct engine_event *ret); /* 1: one was taken; 0: none */
 
 /* Connections with a number above `after`, in order; how many were written. */
-size_t engine_connections(struct engine *engine, uint64_t after, struct engine_connection *ret, size_t count);
+size_t engine_connections(struct engine *engine, uint64_t after, struct engine_connection *ret,
+			  size_t count);
 void engine_totals(struct engine *engine, struct engine_totals *ret);
 /* Counters of trace.h by number; NULL name: no such counter. */
 const char *engine_counter_name(uint32_t counter);

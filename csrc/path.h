@@ -40,7 +40,7 @@ enum {
 /* Where the peer's memory is: [MS-SMBD] 2.2.3.1, little-endian on the wire, host order here. */
 struct buffer_descriptor {
 	uint64_t offset; /* an address in the peer's registration, opaque to us */
-	uint32_t token;  /* its steering tag (remote key), all 32 bits */
+	uint32_t token;	 /* its steering tag (remote key), all 32 bits */
 	uint32_t length; /* bytes */
 };
 
@@ -55,17 +55,17 @@ enum {
 
 /* Why a connection ended: the number of a CLOSED frame and of a log line. Never renumbered. */
 enum close_reason {
-	CLOSE_NONE = 0,           /* still open */
-	CLOSE_BY_PEER = 1,        /* the peer disconnected in good order */
-	CLOSE_BY_WORKER = 2,      /* the worker closed the channel */
-	CLOSE_PEER_LOST = 3,      /* the transport failed or the peer vanished */
+	CLOSE_NONE = 0,		  /* still open */
+	CLOSE_BY_PEER = 1,	  /* the peer disconnected in good order */
+	CLOSE_BY_WORKER = 2,	  /* the worker closed the channel */
+	CLOSE_PEER_LOST = 3,	  /* the transport failed or the peer vanished */
 	CLOSE_PROTOCOL_ERROR = 4, /* the peer broke MPA, DDP, RDMAP or SMB Direct */
-	CLOSE_NEGOTIATION = 5,    /* no common version, or refused values */
-	CLOSE_TIMEOUT = 6,        /* a deadline passed: negotiation, keepalive, stalled transfer */
+	CLOSE_NEGOTIATION = 5,	  /* no common version, or refused values */
+	CLOSE_TIMEOUT = 6,	  /* a deadline passed: negotiation, keepalive, stalled transfer */
 	CLOSE_REMOTE_ACCESS = 7,  /* the peer refused an RDMA Read or Write: bad token or range */
-	CLOSE_WORKER_ERROR = 8,   /* the worker sent a bad frame or a range outside its pool */
-	CLOSE_LIMIT = 9,          /* a limit of this host: memory, memlock, descriptors */
-	CLOSE_SHUTDOWN = 10,      /* the proxy is ending or draining */
+	CLOSE_WORKER_ERROR = 8,	  /* the worker sent a bad frame or a range outside its pool */
+	CLOSE_LIMIT = 9,	  /* a limit of this host: memory, memlock, descriptors */
+	CLOSE_SHUTDOWN = 10,	  /* the proxy is ending or draining */
 };
 
 /* One word for each reason, for logs and JSON: "peer_lost". Unknown numbers give "unknown". */

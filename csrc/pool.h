@@ -21,10 +21,12 @@ struct pool;
 enum {
 	POOL_DEVICES_MAX = 16, /* devices that one pool is registered with */
 };
-#define POOL_SIZE_MAX ((uint64_t)16 << 30) /* bytes of one pool: far above what one worker keeps in flight */
+#define POOL_SIZE_MAX                                                                              \
+	((uint64_t)16 << 30) /* bytes of one pool: far above what one worker keeps in flight */
 
-int pool_table_create(uint64_t limit, struct pool_table **ret); /* limit: bytes of all pools together; 0 = none */
-void pool_table_destroy(struct pool_table *table);              /* every pool must be released */
+int pool_table_create(uint64_t limit,
+		      struct pool_table **ret); /* limit: bytes of all pools together; 0 = none */
+void pool_table_destroy(struct pool_table *table); /* every pool must be released */
 uint64_t pool_table_bytes(const struct pool_table *table);
 uint32_t pool_table_count(const struct pool_table *table);
 
@@ -33,12 +35,14 @@ uint32_t pool_table_count(const struct pool_table *table);
  * what the limit or state is, and what to change. -EPERM: not a memfd or no F_SEAL_SHRINK; -EINVAL: size;
  * -EDQUOT: the limit.
  */
-int pool_acquire(struct pool_table *table, int fd, uint64_t size, char words[256], struct pool **ret);
+int pool_acquire(struct pool_table *table, int fd, uint64_t size, char words[256],
+		 struct pool **ret);
 struct pool *pool_reference(struct pool *pool);
 void pool_release(struct pool *pool); /* NULL is fine */
 
 /* The pool's registration with a device, made on first use. `words` as above (memlock is the usual reason). */
-int pool_region(struct pool *pool, struct fabric_device *device, char words[256], struct fabric_region **ret);
+int pool_region(struct pool *pool, struct fabric_device *device, char words[256],
+		struct fabric_region **ret);
 /* A device is going away: forget its registrations in all pools. */
 void pool_table_forget_device(struct pool_table *table, struct fabric_device *device);
 

@@ -73,7 +73,7 @@ enum trace_counter {
 #define TRACE_COUNTER(upper, lower) TRACE_##upper,
 	TRACE_COUNTERS(TRACE_COUNTER)
 #undef TRACE_COUNTER
-	TRACE_COUNTER_COUNT,
+		TRACE_COUNTER_COUNT,
 };
 
 extern atomic_uint_fast64_t trace_counters[TRACE_COUNTER_COUNT];
@@ -109,7 +109,7 @@ enum trace_point {
 #define TRACE_POINT(upper, lower) TRACE_POINT_##upper,
 	TRACE_POINTS(TRACE_POINT)
 #undef TRACE_POINT
-	TRACE_POINT_COUNT,
+		TRACE_POINT_COUNT,
 };
 
 struct trace_event {

@@ -1,0 +1,387 @@
+#include <errno.h>
+#include <inttypes.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine_state.h"
+#include "trace.h"
+
+enum {
+	/* Events that wait for the owner: above, refusals are only counted and new connections are refused. */
+	EVENTS_MAX = 4096,
+};
+
+/* Connections: what is told of one, and its end. */
+
+static void tell(struct connection *connection, struct event_node *node,
+		 enum engine_event_kind kind, int fd, enum close_reason reason, const char *words)
+{
+	node->event = (struct engine_event){.kind = kind, .fd = fd, .reason = reason};
+	snprintf(node->event.words, sizeof(node->event.words), "%s", words);
+	engine_describe(connection, &node->event.connection);
+	event_queue_push(&connection->engine->events, node);
+}
+
+void engine_connection_destroy(struct connection *connection)
+{
+	channel_destroy(connection->channel);
+	free(connection->last_event);
+	free(connection);
+}
+
+static void on_established(void *owner, struct channel *channel, nanoseconds now)
+{
+	struct connection *connection = owner;
+	struct event_node *node = NULL;
+
+	if (event_queue_count(&connection->engine->events) < EVENTS_MAX)
+		node = malloc(sizeof(*node));
+	if (!node) {
+		trace_count(TRACE_ENGINE_RESOURCE_REFUSALS);
+		channel_close(channel, CLOSE_LIMIT, false, now);
+		return;
+	}
+	connection->handed_over = true;
+	tell(connection, node, ENGINE_EVENT_CHANNEL, channel_take_worker_end(channel), CLOSE_NONE,
+	     "");
+}
+
+uint32_t engine_place_after(const struct engine *engine, uint64_t after)
+{
+	uint32_t low = 0, high = engine->connection_count;
+
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+
+		if (engine->connections[middle]->number <= after)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static void on_closed(void *owner, struct channel *channel, enum close_reason reason,
+		      const char *words, nanoseconds now)
+{
+	struct connection *connection = owner;
+	struct engine *engine = connection->engine;
+	uint32_t place = engine_place_after(engine, connection->number - 1);
+	enum engine_event_kind kind = ENGINE_EVENT_REFUSED;
+
+	(void)channel;
+	(void)now;
+	if (connection->handed_over)
+		kind = ENGINE_EVENT_CLOSED;
+	else if (connection->client_role)
+		kind = ENGINE_EVENT_CONNECT_FAILED;
+	if (kind == ENGINE_EVENT_REFUSED && event_queue_count(&engine->events) >= EVENTS_MAX) {
+		trace_count(TRACE_ENGINE_EVENTS_DROPPED);
+	} else {
+		tell(connection, connection->last_event, kind, -1, reason, words);
+		connection->last_event = NULL;
+	}
+	engine->connection_count--;
+	memmove(&engine->connections[place], &engine->connections[place + 1],
+		(engine->connection_count - place) * sizeof(struct connection *));
+	engine_connection_destroy(connection);
+}
+
+static const struct channel_events channel_events = {
+	.established = on_established,
+	.closed = on_closed,
+};
+
+/* Connections: how they come to be. */
+
+static int make_room(struct engine *engine)
+{
+	uint32_t room = engine->connection_room ? 2 * engine->connection_room : 64;
+	struct connection **grown;
+
+	if (engine->connection_count < engine->connection_room)
+		return 0;
+	grown = realloc(engine->connections, room * sizeof(struct connection *));
+	if (!grown)
+		return -ENOMEM;
+	engine->connections = grown;
+	engine->connection_room = room;
+	return 0;
+}
+
+static void note_device(struct engine *engine, struct fabric_device *device)
+{
+	for (uint32_t index = 0; index < engine->device_count; index++) {
+		if (engine->devices[index] == device)
+			return;
+	}
+	if (device && engine->device_count < ENGINE_DEVICES_MAX)
+		engine->devices[engine->device_count++] = device;
+}
+
+/* On failure the queue pair stays the caller's. */
+static int add_connection(struct engine *engine, struct fabric_qp *qp, struct connection made)
+{
+	nanoseconds now = loop_now(engine->loop);
+	struct connection *connection = malloc(sizeof(*connection));
+	int error = -ENOMEM;
+
+	if (connection) {
+		*connection = made;
+		connection->engine = engine;
+		connection->created = now;
+		connection->last_event = malloc(sizeof(*connection->last_event));
+		if (connection->last_event)
+			error = make_room(engine);
+		if (error >= 0)
+			error = channel_create(engine->loop, engine->pools, qp,
+					       made.client_role ? SMBD_CLIENT : SMBD_SERVER,
+					       &engine->smbd, &channel_events, connection, now,
+					       &connection->channel);
+	}
+	if (error < 0) {
+		trace_count(TRACE_ENGINE_RESOURCE_REFUSALS);
+		if (connection)
+			free(connection->last_event);
+		free(connection);
+		return error;
+	}
+	note_device(engine, qp->device);
+	connection->number = ++engine->last_number;
+	engine->connections[engine->connection_count++] = connection;
+	return 0;
+}
+
+static bool on_request(struct fabric_listener *fabric_listener, struct fabric_qp *qp)
+{
+	struct listener *listener = fabric_listener->owner;
+	struct engine *engine = listener->engine;
+
+	if (engine->draining || engine->connection_count >= engine->config.max_connections) {
+		trace_count(TRACE_ENGINE_CONNECTION_REFUSALS);
+		return false;
+	}
+	return add_connection(engine, qp,
+			      (struct connection){.listener = listener->number,
+						  .fabric = listener->fabric}) == 0;
+}
+
+/* Listening and connecting. */
+
+struct place {
+	uint32_t fabric;
+	const char *address;
+	uint16_t port;
+	uint64_t request;  /* connect */
+	uint64_t listener; /* listen: the number given */
+	uint16_t bound;	   /* listen: the port given */
+	char *words;
+	size_t size;
+};
+
+static int find_place(const struct engine *engine, const struct place *place,
+		      struct sockaddr_storage *address, socklen_t *length)
+{
+	struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
+				 .ai_socktype = SOCK_STREAM};
+	struct addrinfo *found;
+	char port[8];
+
+	if (place->fabric >= ENGINE_FABRICS || !engine->fabrics[place->fabric])
+		return engine_say(-ENOTSUP, place->words, place->size,
+				  "this build has no fabric number %" PRIu32
+				  "; \"iwarp\" is always there",
+				  place->fabric);
+	snprintf(port, sizeof(port), "%u", place->port);
+	if (getaddrinfo(place->address, port, &hints, &found) != 0)
+		return engine_say(-EINVAL, place->words, place->size,
+				  "\"%s\" is not a numeric address", place->address);
+	memcpy(address, found->ai_addr, found->ai_addrlen);
+	*length = found->ai_addrlen;
+	freeaddrinfo(found);
+	return 0;
+}
+
+static uint16_t port_of(const struct sockaddr_storage *address)
+{
+	if (address->ss_family == AF_INET6)
+		return ntohs(((const struct sockaddr_in6 *)address)->sin6_port);
+	return ntohs(((const struct sockaddr_in *)address)->sin_port);
+}
+
+static int run_listen(struct engine *engine, void *arguments, nanoseconds now)
+{
+	struct place *place = arguments;
+	struct sockaddr_storage address;
+	struct listener *listener;
+	socklen_t length;
+	int error;
+
+	(void)now;
+	if (engine->draining)
+		return engine_say(-ESHUTDOWN, place->words, place->size,
+				  "the engine is draining and listens no more");
+	error = find_place(engine, place, &address, &length);
+	if (error < 0)
+		return error;
+	listener = calloc(1, sizeof(*listener));
+	if (!listener)
+		return engine_say(-ENOMEM, place->words, place->size, "no memory for a listener");
+	listener->engine = engine;
+	listener->fabric = place->fabric;
+	error = fabric_listen(engine->fabrics[place->fabric], (struct sockaddr *)&address, length,
+			      on_request, listener, &listener->fabric_listener);
+	if (error < 0) {
+		free(listener);
+		return engine_say(error, place->words, place->size,
+				  "cannot listen on %s port %u: %s", place->address, place->port,
+				  strerror(-error));
+	}
+	listener->number = ++engine->last_number;
+	listener->next = engine->listeners;
+	engine->listeners = listener;
+	place->listener = listener->number;
+	place->bound = port_of(&listener->fabric_listener->address);
+	return 0;
+}
+
+int engine_listen(struct engine *engine, uint32_t fabric, const char *address, uint16_t port,
+		  uint64_t *listener, uint16_t *bound_port, char *words, size_t words_size)
+{
+	struct place place = {.fabric = fabric,
+			      .address = address,
+			      .port = port,
+			      .words = words,
+			      .size = words_size};
+	int error = engine_command_run(engine, run_listen, &place);
+
+	*listener = place.listener;
+	*bound_port = place.bound;
+	return error;
+}
+
+static int run_unlisten(struct engine *engine, void *arguments, nanoseconds now)
+{
+	const uint64_t *number = arguments;
+
+	(void)now;
+	for (struct listener **place = &engine->listeners; *place; place = &(*place)->next) {
+		struct listener *listener = *place;
+
+		if (listener->number != *number)
+			continue;
+		*place = listener->next;
+		fabric_unlisten(listener->fabric_listener);
+		free(listener);
+		return 0;
+	}
+	return -ENOENT;
+}
+
+int engine_unlisten(struct engine *engine, uint64_t listener)
+{
+	return engine_command_run(engine, run_unlisten, &listener);
+}
+
+static int run_connect(struct engine *engine, void *arguments, nanoseconds now)
+{
+	struct place *place = arguments;
+	struct fabric_parameters parameters;
+	struct sockaddr_storage address;
+	struct fabric_qp *qp;
+	uint8_t blob[8];
+	socklen_t length;
+	int error;
+
+	(void)now;
+	if (engine->draining)
+		return engine_say(-ESHUTDOWN, place->words, place->size,
+				  "the engine is draining and connects no more");
+	if (engine->connection_count >= engine->config.max_connections)
+		return engine_say(-EUSERS, place->words, place->size,
+				  "there are %" PRIu32
+				  " connections, the most there may be; raise max_connections",
+				  engine->connection_count);
+	error = find_place(engine, place, &address, &length);
+	if (error < 0)
+		return error;
+	smbd_client_parameters(&engine->smbd, FABRIC_TRANSPORT_IWARP, blob, &parameters);
+	error = fabric_connect(engine->fabrics[place->fabric], (struct sockaddr *)&address, length,
+			       &parameters, &smbd_fabric_events, NULL, &qp);
+	if (error < 0)
+		return engine_say(error, place->words, place->size,
+				  "cannot connect to %s port %u: %s", place->address, place->port,
+				  strerror(-error));
+	error = add_connection(engine, qp,
+			       (struct connection){.request = place->request,
+						   .fabric = place->fabric,
+						   .client_role = true});
+	if (error < 0) {
+		fabric_qp_destroy(qp);
+		return engine_say(error, place->words, place->size, "no room for a connection: %s",
+				  strerror(-error));
+	}
+	return 0;
+}
+
+int engine_connect(struct engine *engine, uint32_t fabric, const char *address, uint16_t port,
+		   uint64_t request, char *words, size_t words_size)
+{
+	struct place place = {.fabric = fabric,
+			      .address = address,
+			      .port = port,
+			      .request = request,
+			      .words = words,
+			      .size = words_size};
+
+	return engine_command_run(engine, run_connect, &place);
+}
+
+static int run_close(struct engine *engine, void *arguments, nanoseconds now)
+{
+	uint64_t number = *(const uint64_t *)arguments;
+	uint32_t place = number ? engine_place_after(engine, number - 1) : 0;
+
+	if (place >= engine->connection_count || engine->connections[place]->number != number)
+		return -ENOENT;
+	channel_close(engine->connections[place]->channel, CLOSE_SHUTDOWN, true, now);
+	return 0;
+}
+
+int engine_close(struct engine *engine, uint64_t connection)
+{
+	return engine_command_run(engine, run_close, &connection);
+}
+
+void engine_close_connections(struct engine *engine, bool graceful, nanoseconds now)
+{
+	for (uint32_t index = 0; index < engine->connection_count; index++)
+		channel_close(engine->connections[index]->channel, CLOSE_SHUTDOWN, graceful, now);
+}
+
+void engine_remove_listeners(struct engine *engine)
+{
+	struct listener *listener;
+
+	while ((listener = engine->listeners)) {
+		engine->listeners = listener->next;
+		fabric_unlisten(listener->fabric_listener);
+		free(listener);
+	}
+}
+
+static int run_drain(struct engine *engine, void *arguments, nanoseconds now)
+{
+	(void)arguments;
+	engine->draining = true;
+	engine_remove_listeners(engine);
+	engine_close_connections(engine, true, now);
+	return 0;
+}
+
+int engine_drain(struct engine *engine)
+{
+	return engine_command_run(engine, run_drain, NULL);
+}
