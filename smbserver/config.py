@@ -123,7 +123,9 @@ def parse(lines: Iterable[str], path: str = "smb.conf", options: Iterable[str] =
         fields = _values(Share, _substitute(defaults | settings, spellings[key]), path)
         shares[key] = Share(name=spellings[key], **fields)
         if not shares[key].path and key != "ipc$":
-            raise ConfigError(f"{path}: [{spellings[key]}] has no `path`: name the folder that it shares")
+            raise ConfigError(
+                f"{path}: [{spellings[key]}] has no `path`: name the folder that it shares"
+            )
     return Config(general, shares, path)
 
 
@@ -146,9 +148,15 @@ def _settings(lines: Iterable[str], path: str) -> Iterator[tuple[str, str, str, 
         name, equals, value = line.partition("=")
         if not equals:
             raise ConfigError(f"{where}: {line!r} is no setting: write name = value")
-        yield where, section, _canonical(name), value.strip().strip('"') if value.count('"') == 2 and (
-            value.strip().startswith('"') and value.strip().endswith('"')
-        ) else value.strip()
+        yield (
+            where,
+            section,
+            _canonical(name),
+            value.strip().strip('"')
+            if value.count('"') == 2
+            and (value.strip().startswith('"') and value.strip().endswith('"'))
+            else value.strip(),
+        )
 
 
 def _joined(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
@@ -187,7 +195,9 @@ def _check_name(where: str, section: str, name: str) -> None:
         log.warning("%s: unknown parameter `%s` is ignored%s", where, name, hint)
 
 
-def _values(scope: type[General] | type[Share], settings: Mapping[str, str], path: str) -> dict[str, Any]:
+def _values(
+    scope: type[General] | type[Share], settings: Mapping[str, str], path: str
+) -> dict[str, Any]:
     """Field values of a dataclass of parameters."""
     declared = GENERAL if scope is General else SHARE
     values: dict[str, Any] = {}

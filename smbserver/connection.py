@@ -17,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from smbdirect.channel import SEND_HIGH_WATER
 from smbserver.commands import negotiate
 from smbserver.credits import MessageWindow
 from smbserver.dispatch import Call, Chain, Dispatcher, Reply, Row, refusal
@@ -43,6 +42,9 @@ MAX_REQUESTS = 1024
 
 MAX_REQUEST_BYTES = 64 << 20
 """Bytes of messages under way. Eight WRITEs of the largest size."""
+
+MAX_WAITING_BYTES = 16 << 20
+"""Bytes of responses that the client has not taken yet, before no more requests are read. Two of the largest READs."""
 
 MAX_WAITING = 2048
 """Requests that were answered by STATUS_PENDING and wait, CHANGE_NOTIFY above all. A client has one per folder."""
@@ -161,10 +163,7 @@ class Connection:
         binding = self.bindings.get(transform.session_id)
         if binding is None or binding.session.cipher is None:
             raise Malformed(f"sealed for session {transform.session_id:#x}, which has no key here")
-        plain = binding.session.cipher.open(message)
-        if plain is None:
-            raise Malformed("a sealed message was changed on its way")
-        return binding.session, memoryview(plain)
+        return binding.session, binding.session.cipher.open(message)
 
     def _check_order(self, header: Header) -> None:
         """[MS-SMB2] 3.3.5.2.3: what is wrong here ends the connection."""
@@ -307,7 +306,7 @@ class Connection:
         channel = self.channel
         mark = None if not marks else marks[0] if len(marks) == 1 else sent
         channel.send(*parts, writes=writes, invalidate=invalidate, sent=mark)
-        if channel.waiting_bytes > SEND_HIGH_WATER and self._draining is None:
+        if channel.waiting_bytes > MAX_WAITING_BYTES and self._draining is None:
             self._draining = asyncio.ensure_future(self._drain())
             self._balance()
 
@@ -429,7 +428,10 @@ class Connection:
             if may_go_async:
                 task.cancel()
         for authentication in list(self.authentications.values()):
-            if not authentication.binding and authentication.session.state is not SessionState.VALID:
+            if (
+                not authentication.binding
+                and authentication.session.state is not SessionState.VALID
+            ):
                 self.service.end_session(authentication.session)
         self.authentications.clear()
         for binding in list(self.bindings.values()):

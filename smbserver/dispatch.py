@@ -154,6 +154,8 @@ class Dispatcher:
                 self._wait(row, call, outcome)
                 return
         chain.connection.respond(chain)
+        # A call knows its chain: without this every request would be a cycle for the collector.
+        calls.clear()
 
     def _wait(self, row: Row | None, call: Call, outcome: Awaitable[Reply]) -> None:
         task = asyncio.ensure_future(outcome)

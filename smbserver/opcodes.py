@@ -30,8 +30,12 @@ from smbserver.dispatch import Row
 from smbserver.wire.header import Command
 
 TABLE: dict[int, Row] = {
-    Command.NEGOTIATE: Row(negotiate.serve, need_session=False, need_tree=False, allow_compound=False),
-    Command.SESSION_SETUP: Row(session_setup.serve, need_session=False, need_tree=False, allow_compound=False),
+    Command.NEGOTIATE: Row(
+        negotiate.serve, need_session=False, need_tree=False, allow_compound=False
+    ),
+    Command.SESSION_SETUP: Row(
+        session_setup.serve, need_session=False, need_tree=False, allow_compound=False
+    ),
     Command.LOGOFF: Row(logoff.serve, need_tree=False),
     Command.TREE_CONNECT: Row(tree_connect.serve, need_tree=False),
     Command.TREE_DISCONNECT: Row(tree_disconnect.serve),

@@ -92,7 +92,11 @@ encryption = choice(
     required="mandatory",
 )
 
-signing = choice(default="auto yes true enabled desired if_required", required="mandatory", off="no false disabled")
+signing = choice(
+    default="auto yes true enabled desired if_required",
+    required="mandatory",
+    off="no false disabled",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +119,18 @@ class General:
 
     server_string: str = parameter(text, "smbserver", "What the server says of itself.")
     netbios_name: str = parameter(text, "", "The server's name; the host's name where it is empty.")
-    workgroup: str = parameter(text, "WORKGROUP", "The domain that the server names when a client logs on.")
+    workgroup: str = parameter(
+        text, "WORKGROUP", "The domain that the server names when a client logs on."
+    )
     interfaces: tuple[str, ...] = parameter(
         names,
         (),
         "Interfaces to listen on and to offer for more channels: names of interfaces or addresses, each optionally "
         "followed by ;speed=BITS,capability=RSS,capability=RDMA,if_index=N. Empty: all that there are.",
     )
-    bind_interfaces_only: bool = parameter(boolean, False, "Listen on the addresses of `interfaces` only.")
+    bind_interfaces_only: bool = parameter(
+        boolean, False, "Listen on the addresses of `interfaces` only."
+    )
     server_smb_transports: tuple[str, ...] = parameter(
         names,
         ("tcp:445", "smbdirect:445", "smbdirect-iw:5445"),
@@ -132,12 +140,16 @@ class General:
     server_multi_channel_support: bool = parameter(
         boolean, True, "Let a session use several connections; RDMA needs it."
     )
-    server_min_protocol: str = parameter(dialect, "smb2_02", "The oldest dialect that is spoken.", "min protocol")
+    server_min_protocol: str = parameter(
+        dialect, "smb2_02", "The oldest dialect that is spoken.", "min protocol"
+    )
     server_max_protocol: str = parameter(
         dialect, "smb3_11", "The newest dialect that is spoken.", "max protocol", "protocol"
     )
     server_signing: str = parameter(
-        signing, "default", "default: signed if the client asks for it; required: always. RDMA is slower when signed."
+        signing,
+        "default",
+        "default: signed if the client asks for it; required: always. RDMA is slower when signed.",
     )
     server_smb_encrypt: str = parameter(
         encryption,
@@ -149,8 +161,12 @@ class General:
     smb2_max_read: int = parameter(size, 8 << 20, "Bytes of one READ.", "smb2 max read size")
     smb2_max_write: int = parameter(size, 8 << 20, "Bytes of one WRITE.", "smb2 max write size")
     smb2_max_trans: int = parameter(size, 1 << 20, "Bytes of one query or control request.")
-    smb2_max_credits: int = parameter(size, 8192, "Requests that one connection may have outstanding.")
-    max_connections: int = parameter(size, 0, "Connections that are served at the same time; 0: no limit.")
+    smb2_max_credits: int = parameter(
+        size, 8192, "Requests that one connection may have outstanding."
+    )
+    max_connections: int = parameter(
+        size, 0, "Connections that are served at the same time; 0: no limit."
+    )
     map_to_guest: str = parameter(
         choice(never="", bad_user="bad"),
         "never",
@@ -158,16 +174,24 @@ class General:
     )
     guest_account: str = parameter(text, "nobody", "The name of the guest.")
     passdb_backend: str = parameter(
-        text, "smbpasswd", "smbpasswd:FILE, the accounts. Without a file: smbpasswd in `state directory`."
+        text,
+        "smbpasswd",
+        "smbpasswd:FILE, the accounts. Without a file: smbpasswd in `state directory`.",
     )
     state_directory: str = parameter(
-        text, "", "Where accounts and state are kept. Empty: /var/lib/smbserver for root, else under the home directory."
+        text,
+        "",
+        "Where accounts and state are kept. Empty: /var/lib/smbserver for root, else under the home directory.",
     )
     pid_directory: str = parameter(
-        text, "", "Where the control socket is. Empty: /run/smbserver for root, else under XDG_RUNTIME_DIR."
+        text,
+        "",
+        "Where the control socket is. Empty: /run/smbserver for root, else under XDG_RUNTIME_DIR.",
     )
     rdma_proxy_socket: str = parameter(
-        text, "", "The control socket of the rdmaproxy to use. Empty: its usual place, or one of our own."
+        text,
+        "",
+        "The control socket of the rdmaproxy to use. Empty: its usual place, or one of our own.",
     )
     rdma_pool_size: int = parameter(size, 64 << 20, "Bytes of memory for RDMA of each worker.")
     smb_direct_max_read_write_size: int = parameter(
@@ -184,18 +208,34 @@ class Share:
     path: str = parameter(text, "", "The folder that is shared.", "directory")
     comment: str = parameter(text, "", "What the share says of itself.")
     available: bool = parameter(boolean, True, "no: the share is switched off.")
-    browseable: bool = parameter(boolean, True, "no: the share does not appear in lists.", "browsable")
-    read_only: bool = parameter(boolean, True, "no: files may be changed. Inverse synonym: writable.")
+    browseable: bool = parameter(
+        boolean, True, "no: the share does not appear in lists.", "browsable"
+    )
+    read_only: bool = parameter(
+        boolean, True, "no: files may be changed. Inverse synonym: writable."
+    )
     guest_ok: bool = parameter(boolean, False, "yes: the guest may connect.", "public")
-    valid_users: tuple[str, ...] = parameter(names, (), "Who may connect; empty: everybody with an account.")
+    valid_users: tuple[str, ...] = parameter(
+        names, (), "Who may connect; empty: everybody with an account."
+    )
     invalid_users: tuple[str, ...] = parameter(names, (), "Who may not connect.")
-    read_list: tuple[str, ...] = parameter(names, (), "Who may only read, whatever `read only` says.")
+    read_list: tuple[str, ...] = parameter(
+        names, (), "Who may only read, whatever `read only` says."
+    )
     write_list: tuple[str, ...] = parameter(names, (), "Who may write, whatever `read only` says.")
     force_user: str = parameter(text, "", "Files are used as this Unix user.")
-    create_mask: int = parameter(octal, 0o744, "Permission bits that a new file may have.", "create mode")
-    directory_mask: int = parameter(octal, 0o755, "Permission bits that a new folder may have.", "directory mode")
-    veto_files: tuple[str, ...] = parameter(paths, (), "Names, with * and ?, that cannot be seen or opened.")
-    hide_dot_files: bool = parameter(boolean, True, "Names that begin with a dot carry the hidden attribute.")
+    create_mask: int = parameter(
+        octal, 0o744, "Permission bits that a new file may have.", "create mode"
+    )
+    directory_mask: int = parameter(
+        octal, 0o755, "Permission bits that a new folder may have.", "directory mode"
+    )
+    veto_files: tuple[str, ...] = parameter(
+        paths, (), "Names, with * and ?, that cannot be seen or opened."
+    )
+    hide_dot_files: bool = parameter(
+        boolean, True, "Names that begin with a dot carry the hidden attribute."
+    )
     smb_encrypt: str = parameter(
         encryption, "if_required", "As `server smb encrypt`, for this share.", "server smb encrypt"
     )

@@ -50,7 +50,9 @@ class Account:
     def line(self) -> str:
         """The line of the file."""
         nt_hash = self.nt_hash.hex().upper() if self.nt_hash else NO_HASH
-        return f"{self.name}:{self.uid}:{NO_HASH}:{nt_hash}:[{self.flags:<11}]:LCT-{self.changed:08X}:"
+        return (
+            f"{self.name}:{self.uid}:{NO_HASH}:{nt_hash}:[{self.flags:<11}]:LCT-{self.changed:08X}:"
+        )
 
 
 def nt_hash(password: str) -> bytes:
@@ -68,7 +70,9 @@ def parse_line(line: str) -> Account | None:
     except ValueError:
         key = b""
     flags = match["flags"].replace(" ", "")
-    return Account(match["name"], int(match["uid"]), key or None, flags, int(match["changed"] or "0", 16))
+    return Account(
+        match["name"], int(match["uid"]), key or None, flags, int(match["changed"] or "0", 16)
+    )
 
 
 class Passdb:
@@ -92,7 +96,9 @@ class Passdb:
     def set_password(self, name: str, password: str, uid: int | None = None) -> Account:
         """Add an account, or give an existing one a new password."""
         if not name or re.search(r"[:\\/\[\]\n\0]", name) or name.startswith("#"):
-            raise PassdbError(f"{name!r} cannot be the name of an account: leave out : \\ / [ ] and #")
+            raise PassdbError(
+                f"{name!r} cannot be the name of an account: leave out : \\ / [ ] and #"
+            )
         known = self.find(name)
         if known is None:
             known = Account(name, os.getuid() if uid is None else uid, None)

@@ -173,9 +173,7 @@ def _agree_contexts(
     if HashAlgorithm.SHA512 not in preauth.hash_algorithms:
         raise StatusError(NtStatus.SMB_NO_PREAUTH_INTEGRITY_HASH_OVERLAP)
     hashes = (HashAlgorithm.SHA512,)
-    contexts: list[NegotiateContext] = [
-        PreauthIntegrityCapabilities(hashes, os.urandom(SALT_SIZE))
-    ]
+    contexts: list[NegotiateContext] = [PreauthIntegrityCapabilities(hashes, os.urandom(SALT_SIZE))]
     cipher = 0
     encryption = _single(request, EncryptionCapabilities)
     if encryption is not None:

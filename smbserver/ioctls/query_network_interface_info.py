@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from smbserver import interfaces
 from smbserver.dispatch import Call
 from smbserver.wire.interface_info import NetworkInterfaceInfo
@@ -20,7 +22,8 @@ def serve(call: Call, request: IoctlRequest) -> bytes:
         raise StatusError(NtStatus.NOT_SUPPORTED)
     if len(request.input):
         raise StatusError(NtStatus.INVALID_PARAMETER)
-    offered = interfaces.offered(
-        interfaces.addresses(), service.config.general.interfaces, service.rdma_addresses
-    )
+    # A client elsewhere must not look for us on its own loopback interface.
+    here = ip_address(connection.channel.facts.local[0].partition("%")[0]).is_loopback
+    known = [one for one in interfaces.addresses() if here or not one.address.is_loopback]
+    offered = interfaces.offered(known, service.config.general.interfaces, service.rdma_addresses)
     return NetworkInterfaceInfo.pack_all(offered)
