@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from smbdirect.channel import RdmaWrite
 from smbdirect.pool import PoolExhausted
+from smbserver import locks
 from smbserver.dispatch import Reply
 from smbserver.payload import (
     LOOP_MAX,
@@ -58,6 +59,8 @@ def _check(call: Call, request: ReadRequest) -> Data:
         raise StatusError(NtStatus.INVALID_DEVICE_REQUEST)
     if not opened.may_read:
         raise StatusError(NtStatus.ACCESS_DENIED)
+    if not locks.may_access(opened, request.offset, request.length, writing=False):
+        raise StatusError(NtStatus.FILE_LOCK_CONFLICT)
     return handle
 
 

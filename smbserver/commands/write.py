@@ -12,6 +12,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from smbdirect.channel import ChannelClosed, TransferFailed
+from smbserver import locks
 from smbserver.dispatch import Reply
 from smbserver.payload import LOOP_MAX, check_channel, check_range
 from smbserver.vfs.directory import Directory
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from smbserver.open import Data, Open
 
 _WRITE_THROUGH = int(WriteFlags.WRITE_THROUGH)
+_DATA_OFFSET_AND_LENGTH = slice(64 + 2, 64 + 8)
 
 
 def serve(call: Call) -> Reply | Awaitable[Reply]:
@@ -47,18 +49,19 @@ def serve(call: Call) -> Reply | Awaitable[Reply]:
 
 def _check(call: Call, opened: Open, request: WriteRequest) -> Data:
     connection = call.connection
+    length = request.remaining_bytes if request.channel else len(request.data)
+    check_range(request.offset, length, connection.max_write_size)
     if request.channel:
-        if request.data:  # payload comes from one place only
+        if any(call.message[_DATA_OFFSET_AND_LENGTH]):  # payload comes from one place only
             raise StatusError(NtStatus.INVALID_PARAMETER)
-        check_range(request.offset, request.remaining_bytes, connection.max_write_size)
-        check_channel(connection, request.channel, request.channel_info, request.remaining_bytes)
-    else:
-        check_range(request.offset, len(request.data), connection.max_write_size)
+        check_channel(connection, request.channel, request.channel_info, length)
     handle = opened.handle
     if isinstance(handle, Directory):
         raise StatusError(NtStatus.INVALID_DEVICE_REQUEST)
     if not opened.may_write:
         raise StatusError(NtStatus.ACCESS_DENIED)
+    if not locks.may_access(opened, request.offset, length, writing=True):
+        raise StatusError(NtStatus.FILE_LOCK_CONFLICT)
     return handle
 
 
