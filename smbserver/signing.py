@@ -72,7 +72,7 @@ class AesCmacSigner(Signer):
     def sign(self, parts: Iterable[Buffer]) -> bytes:
         mac: Any = self._keyed.copy()
         for part in parts:
-            mac.update(part)
+            mac.update(bytes(part))  # cryptography before 42 takes nothing else
         signature: bytes = mac.finalize()
         return signature
 
