@@ -13,6 +13,9 @@ from enum import IntEnum
 
 MPA_REQUEST_KEY, MPA_REPLY_KEY = b"MPA ID Req Frame", b"MPA ID Rep Frame"
 MPA_CONNECT = struct.Struct(">16sBBH")
+ENHANCED = 0x10
+"""RFC 6581 section 5: IRD and ORD stand in front of the private data."""
+IRD_ORD_SIZE = 4
 FPDU_LENGTH = struct.Struct(">H")
 CRC_SIZE = 4
 TAGGED, LAST = 0x80, 0x40
@@ -58,11 +61,13 @@ class Segment:
 
 
 def private_data(stream: bytes | bytearray) -> tuple[bytes, int]:
-    """What MPA's request or reply carries, and where the FPDUs begin."""
-    key, _, _, length = MPA_CONNECT.unpack_from(stream)
+    """What MPA's request or reply carries for the consumer, and where the FPDUs begin."""
+    key, flags, _, length = MPA_CONNECT.unpack_from(stream)
     assert key in (MPA_REQUEST_KEY, MPA_REPLY_KEY)
-    end = MPA_CONNECT.size + length
-    return bytes(memoryview(stream)[MPA_CONNECT.size : end]), end
+    begin, end = MPA_CONNECT.size, MPA_CONNECT.size + length
+    if flags & ENHANCED:
+        begin += IRD_ORD_SIZE
+    return bytes(stream[begin:end]), end
 
 
 def ddp_segments(stream: bytes | bytearray) -> Iterator[Segment]:
