@@ -1,0 +1,81 @@
+"""From a host's name to a session: connect, authenticate, bind RDMA channels."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from smbdirect.control import Proxy
+from smbserver.client.connection import Connection
+from smbserver.client.multichannel import connect_rdma, connect_tcp, discover_and_bind
+from smbserver.client.options import CIPHERS, DIALECTS, SIGNING_ALGORITHMS, Options
+from smbserver.client.own_proxy import OwnProxy
+from smbserver.client.session import Session
+from smbserver.client.session_setup import Credentials
+
+SMB_PORT = 445
+RDMA_PORT = 5445
+"""SMB Direct over iWARP ([MS-SMBD] 1.9); over InfiniBand and RoCE it is 445."""
+
+Rdma = bool | Literal["only"]
+"""True: begin on TCP, then bind RDMA channels. "only": begin on RDMA, as Linux does."""
+
+
+async def connect(
+    host: str,
+    port: int = SMB_PORT,
+    *,
+    user: str,
+    password: str,
+    rdma: Rdma = False,
+    rdma_port: int = RDMA_PORT,
+    rdma_channels: int = 1,
+    control: str | None = None,
+    dialects: tuple[int, ...] = DIALECTS,
+    sign: bool = False,
+    encrypt: bool = False,
+    ciphers: tuple[int, ...] = CIPHERS,
+    signing_algorithms: tuple[int, ...] = SIGNING_ALGORITHMS,
+    options: Options | None = None,
+) -> Session:
+    """A session. `control` is the control socket of a proxy; without it a proxy of our own is started.
+
+    `options` replaces the five parameters before it, and says more.
+    """
+    chosen = options or Options(
+        dialects=dialects,
+        sign=sign,
+        encrypt=encrypt,
+        ciphers=ciphers,
+        signing_algorithms=signing_algorithms,
+    )
+    own, proxy = await _open_proxy(control) if rdma else (None, None)
+    session: Session | None = None
+    connection: Connection | None = None
+    try:
+        if proxy is not None and rdma == "only":
+            connection = await connect_rdma(proxy, host, rdma_port, chosen)
+        else:
+            connection = await connect_tcp(host, port, chosen)
+        session = Session(connection, Credentials(user, password, host))
+        await session.set_up(connection)
+        if proxy is not None and rdma == "only":
+            await connection.channel.attach(session.pool)
+        elif proxy is not None:
+            await discover_and_bind(session, proxy, rdma_port, rdma_channels)
+    except BaseException:
+        if session is not None:
+            await session.close()
+        if connection is not None:
+            await connection.close()
+        if own is not None:
+            await own.stop()
+        raise
+    session.proxy, session.own_proxy = proxy, own
+    return session
+
+
+async def _open_proxy(control: str | None) -> tuple[OwnProxy | None, Proxy]:
+    if control is not None:
+        return None, await Proxy.open(control)
+    own = await OwnProxy.start()
+    return own, own.proxy
