@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import re
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -39,7 +40,7 @@ class ConfigError(ValueError):
 class Config:
     """What the configuration file says."""
 
-    general: General = General()
+    general: General = field(default_factory=General)
     shares: Mapping[str, Share] = field(default_factory=dict)
     """By name in lower case."""
     path: str = ""
@@ -220,7 +221,6 @@ def _substitute(settings: dict[str, str], share: str) -> dict[str, str]:
     variables = {"%S": share, "%L": server_name(General()), "%h": socket.gethostname(), "%%": "%"}
     substituted = {}
     for name, value in settings.items():
-        for variable, meaning in variables.items():
-            value = value.replace(variable, meaning)
-        substituted[name] = value
+        parts = re.split("(%.)", value)
+        substituted[name] = "".join(variables.get(part, part) for part in parts)
     return substituted

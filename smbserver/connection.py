@@ -189,11 +189,8 @@ class Connection:
     def authenticate(self, row: Row, call: Call) -> None:
         """Find the session and check that the request really comes from it ([MS-SMB2] 3.3.5.2.4, 3.3.5.2.9)."""
         header, sealed = call.header, call.chain.sealed
-        if call.session is not None and header.is_related:
-            session_id = call.session.id
-        else:
-            session_id = header.session_id
-        binding = self.bindings.get(session_id)
+        inherited = call.session if header.is_related else None
+        binding = self.bindings.get(header.session_id if inherited is None else inherited.id)
         if binding is None:
             if row.need_session:
                 raise StatusError(NtStatus.USER_SESSION_DELETED)

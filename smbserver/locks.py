@@ -39,10 +39,8 @@ _waiting: dict[SharedFile, list[asyncio.Future[None]]] = {}
 
 def conflicts(opened: Open, offset: int, length: int, exclusive: bool) -> bool:
     """Whether a lock that is held excludes this one. An exclusive one excludes its own open's next one too."""
-    for lock in _held.get(opened.file, ()):
-        if (lock.exclusive or exclusive) and lock.overlaps(offset, length):
-            return True
-    return False
+    held = _held.get(opened.file, ())
+    return any((lock.exclusive or exclusive) and lock.overlaps(offset, length) for lock in held)
 
 
 def may_access(opened: Open, offset: int, length: int, writing: bool) -> bool:

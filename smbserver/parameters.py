@@ -164,9 +164,6 @@ class General:
     smb2_max_credits: int = parameter(
         size, 8192, "Requests that one connection may have outstanding."
     )
-    max_connections: int = parameter(
-        size, 0, "Connections that are served at the same time; 0: no limit."
-    )
     map_to_guest: str = parameter(
         choice(never="", bad_user="bad"),
         "never",
@@ -245,10 +242,33 @@ INVERSE_SYNONYMS = {"writable": "read only", "writeable": "read only", "write ok
 """Names that mean the opposite of another parameter."""
 
 TOLERATED = frozenset(
-    "vfs objects|server role|load printers|printing|printcap name|disable spoolss|log file|"
-    "max log size|logging|security|dns proxy|unix extensions|server services|lock directory|cache directory|"
-    "private dir|ncalrpc dir|private directory|obey pam restrictions|unix password sync|usershare allow guests|"
-    "panic action|deadtime|max ip connections".split("|")
+    {
+        "cache directory",
+        "deadtime",
+        "disable spoolss",
+        "dns proxy",
+        "load printers",
+        "lock directory",
+        "log file",
+        "logging",
+        "max connections",
+        "max ip connections",
+        "max log size",
+        "ncalrpc dir",
+        "obey pam restrictions",
+        "panic action",
+        "printcap name",
+        "printing",
+        "private dir",
+        "private directory",
+        "security",
+        "server role",
+        "server services",
+        "unix extensions",
+        "unix password sync",
+        "usershare allow guests",
+        "vfs objects",
+    }
 )
 """Names of Samba's that are accepted without effect."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from smbserver.config import Config, ConfigError
-from smbserver.control import ControlSocket
+from smbserver.control import ControlSocket, Operation
 from smbserver.listener import Listener, addresses, transports
 from smbserver.rdma_listener import RdmaListener
 from smbserver.routing import Routes
@@ -37,7 +37,7 @@ class Server:
             own_path=config.run_directory / "rdmaproxy",
             announce=self._routes.announce_rdma,
         )
-        operations = {"status": self._status, "reload": self._reload_operation}
+        operations: dict[str, Operation] = {"status": self._status, "reload": self._reload_operation}
         self._control = ControlSocket(config.control_path, operations)
 
     async def run(self) -> None:

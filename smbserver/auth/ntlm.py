@@ -94,9 +94,10 @@ class NtlmAcceptor(NTLMProxy):
         response = message.nt_challenge_response or b""
         if account.nt_hash is None or len(response) <= LONGEST_OLD_RESPONSE:
             raise StatusError(NtStatus.LOGON_FAILURE)
-        assert self._temp_challenge is not None and self._temp_challenge.server_challenge
+        challenge = self._temp_challenge
+        assert challenge is not None
         key = ntowfv2(message.user_name or "", account.nt_hash, message.domain_name)
-        proof = hmac_md5(key, self._temp_challenge.server_challenge + response[PROOF_SIZE:])
+        proof = hmac_md5(key, (challenge.server_challenge or b"") + response[PROOF_SIZE:])
         if not hmac.compare_digest(proof, response[:PROOF_SIZE]):
             raise StatusError(NtStatus.LOGON_FAILURE)
         return hmac_md5(key, proof)
@@ -107,7 +108,8 @@ class NtlmAcceptor(NTLMProxy):
         target_info = NTClientChallengeV2.unpack(response[PROOF_SIZE:]).av_pairs
         if not target_info.get(AvId.flags, 0) & AvFlags.mic:
             return
-        assert self._temp_negotiate is not None and self._temp_challenge is not None
+        assert self._temp_negotiate is not None
+        assert self._temp_challenge is not None
         claimed = message.mic or b""
         message.mic = bytes(KEY_SIZE)
         mic = self._calculate_mic(

@@ -1,7 +1,7 @@
 """CHANGE_NOTIFY: word of changes in a folder ([MS-SMB2] 3.3.5.19).
 
-Folders are not watched yet. The request waits until it is cancelled or its open is closed: clients that are refused stop
-working (Finder freezes, Explorer shows errors), clients that wait only refresh later.
+Folders are not watched yet. The request waits until it is cancelled or its open is closed: clients
+that are refused stop working (Finder freezes, Explorer shows errors), those that wait only refresh later.
 """
 
 from __future__ import annotations
