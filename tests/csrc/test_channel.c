@@ -5,20 +5,19 @@
  */
 #include "channel.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "channel_peer.h"
 #include "check.h"
 #include "loop.h"
 #include "trace.h"
+#include "worker_frames.h"
 
 enum {
 	PAGE = 4096,
@@ -93,58 +92,6 @@ static void finish_close(void)
 
 /* A worker's frames. */
 
-static size_t put_header(uint8_t *place, uint8_t type, size_t length)
-{
-	place[0] = type;
-	place[1] = (uint8_t)(length >> 16);
-	place[2] = (uint8_t)(length >> 8);
-	place[3] = (uint8_t)length;
-	return 4;
-}
-
-static void put64(uint8_t *place, uint64_t value)
-{
-	value = htole64(value);
-	memcpy(place, &value, 8);
-}
-
-static void put32(uint8_t *place, uint32_t value)
-{
-	value = htole32(value);
-	memcpy(place, &value, 4);
-}
-
-static uint32_t get32(const uint8_t *place)
-{
-	uint32_t value;
-
-	memcpy(&value, place, 4);
-	return le32toh(value);
-}
-
-static uint64_t get64(const uint8_t *place)
-{
-	uint64_t value;
-
-	memcpy(&value, place, 8);
-	return le64toh(value);
-}
-
-static size_t put_transfer(uint8_t *place, uint8_t type, uint64_t operation, uint32_t pool,
-			   uint64_t offset, uint64_t length)
-{
-	put_header(place, type, 48);
-	put64(place + 4, operation);
-	put32(place + 12, pool);
-	put32(place + 16, 1);
-	put64(place + 20, offset);
-	put64(place + 28, length);
-	put64(place + 36, 0x1000);
-	put32(place + 44, 0xabcd);
-	put32(place + 48, (uint32_t)length);
-	return 52;
-}
-
 static void worker_writes(const void *bytes, size_t length)
 {
 	CHECK(write(worker, bytes, length) == (ssize_t)length);
@@ -161,24 +108,9 @@ static int make_pool(int seals)
 	return fd;
 }
 
-static void pass(const void *bytes, size_t length, const int *fds, size_t count)
+static void pass_and_turn(const void *bytes, size_t length, const int *fds, size_t count)
 {
-	union {
-		struct cmsghdr header;
-		char space[CMSG_SPACE(64 * sizeof(int))];
-	} control = {0};
-	struct iovec vector = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = length};
-	struct msghdr message = {.msg_iov = &vector,
-				 .msg_iovlen = 1,
-				 .msg_control = control.space,
-				 .msg_controllen = CMSG_SPACE(count * sizeof(int))};
-	struct cmsghdr *part = CMSG_FIRSTHDR(&message);
-
-	part->cmsg_level = SOL_SOCKET;
-	part->cmsg_type = SCM_RIGHTS;
-	part->cmsg_len = CMSG_LEN(count * sizeof(int));
-	memcpy(CMSG_DATA(part), fds, count * sizeof(int));
-	CHECK(sendmsg(worker, &message, 0) == (ssize_t)length);
+	pass(worker, bytes, length, fds, count);
 	turn();
 }
 
@@ -188,7 +120,7 @@ static void worker_passes_pool(int fd, uint64_t size)
 
 	put_header(frame, CHANNEL_POOL, 8);
 	put64(frame + 4, size);
-	pass(frame, sizeof(frame), &fd, 1);
+	pass_and_turn(frame, sizeof(frame), &fd, 1);
 }
 
 /* Reads one frame; its body's length. */
@@ -407,7 +339,7 @@ static void test_a_pool_needs_its_descriptor(void)
 	int fd = make_pool(F_SEAL_SHRINK);
 
 	open_channel();
-	pass("\0\0\0\1x", 5, &fd, 1);
+	pass_and_turn("\0\0\0\1x", 5, &fd, 1);
 	CHECK(trace_counter_value(TRACE_CHANNEL_DESCRIPTORS_DROPPED) == 1);
 	worker_writes("\x80\0\0\x08\0\x10\0\0\0\0\0\0", 12);
 	expect_closed(CLOSE_WORKER_ERROR, "0x80");
@@ -422,9 +354,9 @@ static void test_a_flood_of_descriptors(void)
 	open_channel();
 	for (int index = 0; index < CHANNEL_DESCRIPTORS_MAX; index++)
 		fds[index] = worker;
-	pass("\x80\0\0\x08", 4, fds, CHANNEL_DESCRIPTORS_MAX);
+	pass_and_turn("\x80\0\0\x08", 4, fds, CHANNEL_DESCRIPTORS_MAX);
 	CHECK(peer.reason == CLOSE_NONE);
-	pass("\0", 1, fds, 1);
+	pass_and_turn("\0", 1, fds, 1);
 	expect_closed(CLOSE_WORKER_ERROR, "descriptors");
 	close_channel();
 }
