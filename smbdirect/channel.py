@@ -20,11 +20,10 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple, Self
 from weakref import WeakKeyDictionary
 
-from smbdirect.pdu import BufferDescriptor
-
 from smbdirect import frames
 from smbdirect.frames import Access, CloseReason, FrameType, Status
 from smbdirect.outgoing import Buffer, Outgoing
+from smbdirect.pdu import BufferDescriptor
 from smbdirect.pool import Pool, PoolRange
 
 STAGING_SIZE = 256 << 10
@@ -175,13 +174,15 @@ class Channel:
         self._large_filled = 0
         self._backlog = bool(initial)
         """`_rest` may hold whole frames, which go first."""
-        self._on_message: Callable[[memoryview], None] = _ignore
+        self._on_message: Callable[[memoryview], None] = self._enqueue
         self._on_closed: Callable[[ChannelClosed], None] | None = None
         self._paused = False
         self._delivering = False
         self._held = True
         """Nothing is delivered now: not started, paused or ended."""
         self._received: deque[memoryview] = deque()
+        self._early: deque[memoryview] = deque()
+        """Messages that came before `start`, when `attach` read already."""
         self._receivers: deque[asyncio.Future[None]] = deque()
         self._outgoing = Outgoing(sock, self._loop, self._broken, self._settle)
         # the proxy
@@ -206,9 +207,15 @@ class Channel:
         if self._on_closed is not None:
             raise RuntimeError("the channel was started before")
         self._on_message, self._on_closed = on_message, on_closed
+        self._early, self._received = self._received, deque()
         if self._closing is not None:
+            for message in self._early:
+                self._loop.call_soon(on_message, message)
             self._loop.call_soon(on_closed, self._closing)
-        elif not self._paused:
+            return
+        if len(self._early) >= RECEIVE_QUEUE_MAX:
+            self._paused = False  # it was `_enqueue` that paused
+        if not self._paused:
             self._read()
 
     @property
@@ -227,6 +234,7 @@ class Channel:
         self._closing = ChannelClosed(CloseReason.BY_WORKER, words or "closed on this side")
         self._on_message = _ignore
         self._received.clear()
+        self._early.clear()
         self._outgoing.flush()
         self._settle()
         if not self._ended.done():
@@ -245,9 +253,8 @@ class Channel:
         """
         if self._closing or self._delivering or self._outgoing.waiting_bytes or self._transfers:
             raise RuntimeError("the channel is in the middle of something and cannot be passed on")
-        rest = b"".join(
-            _pack_header(len(message)) + message.tobytes() for message in self._received
-        )
+        undelivered = [*self._early, *self._received]
+        rest = b"".join(_pack_header(len(message)) + bytes(message) for message in undelivered)
         if self._large is not None:
             rest += _pack_header(len(self._large)) + bytes(self._large[: self._large_filled])
         rest += self._rest
@@ -366,19 +373,21 @@ class Channel:
     def resume_reading(self) -> None:
         if self._paused:
             self._paused = False
-            if self._on_closed is not None and not self._ended.done():
+            if not self._ended.done():
                 self._read()
 
     def _read(self) -> None:
         self._held = False
         self._loop.add_reader(self._sock, self._on_readable)
-        if self._backlog:
+        if self._backlog or self._early:
             self._loop.call_soon(self._on_readable)
 
     def _on_readable(self) -> None:
         self._delivering = True
         self._outgoing.cork()
         try:
+            while self._early and not self._held:
+                self._on_message(self._early.popleft())
             budget = READ_BUDGET
             while budget > 0 and not self._held:
                 taken = self._receive_frames() if self._large is None else self._receive_large()
@@ -575,6 +584,8 @@ class Channel:
         answer = self._pools.get(pool)
         if answer is None:
             answer = self._pools[pool] = self._loop.create_future()
+            if self._held and not self._paused and self._closing is None:
+                self._read()  # not started yet: what comes besides the answer is kept
             try:
                 await self._send_pool(pool)
             except BaseException as error:

@@ -1,0 +1,934 @@
+"""The channel: framing in any portions, one sendmsg per wake-up, back-pressure, RDMA frames, ends of all kinds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from array import array
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smbdirect import frames
+from smbdirect.channel import (
+    CLOSE_LINGER,
+    LARGE_MESSAGE,
+    RECEIVE_QUEUE_MAX,
+    Access,
+    Channel,
+    ChannelClosed,
+    ChannelFacts,
+    RdmaWrite,
+    TransferFailed,
+)
+from smbdirect.frames import CloseReason, FrameType, Status
+from smbdirect.outgoing import IOV_MAX, JOIN_BELOW, SEND_HIGH_WATER
+from smbdirect.pdu import BufferDescriptor
+from smbdirect.pool import PAGE, Pool
+
+FACTS = ChannelFacts("rdma", ("192.0.2.1", 5445), ("192.0.2.2", 40000), read_depth=16)
+TCP = ChannelFacts("tcp", ("192.0.2.1", 445), ("192.0.2.2", 40000))
+PATIENCE = 10.0
+
+
+def run(story: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(PATIENCE):
+            await story()
+
+    asyncio.run(bounded())
+
+
+def message(body: bytes) -> bytes:
+    return frames.HEADER.pack(len(body)) + body
+
+
+class Peer:
+    """The far end, in bytes: what a proxy or a TCP client does."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self._loop = asyncio.get_running_loop()
+
+    async def read(self, size: int) -> bytes:
+        found = b""
+        while len(found) < size:
+            more = await self._loop.sock_recv(self.sock, size - len(found))
+            if not more:
+                raise EOFError(f"{len(found)} of {size} bytes came")
+            found += more
+        return found
+
+    async def frame(self) -> tuple[int, bytes]:
+        (word,) = frames.HEADER.unpack(await self.read(4))
+        return word >> 24, await self.read(word & frames.LENGTH_MASK)
+
+    async def write(self, data: bytes) -> None:
+        await self._loop.sock_sendall(self.sock, data)
+
+
+def pair(facts: ChannelFacts = FACTS, initial: bytes = b"") -> tuple[Channel, Peer]:
+    ours, theirs = socket.socketpair()
+    return Channel(ours, facts, initial=initial), Peer(theirs)
+
+
+async def attached(channel: Channel, peer: Peer, size: int = 16 * PAGE, number: int = 1) -> Pool:
+    """A pool that the peer has answered for."""
+    pool = Pool(size)
+    task = asyncio.create_task(channel.attach(pool))
+    kind, body = await peer.frame()
+    assert kind == FrameType.POOL
+    await peer.write(frames.PoolReady(0, number, frames.Pool.parse(memoryview(body)).size).pack())
+    await task
+    return pool
+
+
+class Collected:
+    """What a channel delivered."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.messages: list[bytes] = []
+        self.closed: list[ChannelClosed] = []
+        self.end = asyncio.get_running_loop().create_future()
+        self._more = asyncio.Event()
+        channel.start(self._message, self._closed)
+
+    async def count(self, wanted: int) -> None:
+        """Returns when so many messages came."""
+        while len(self.messages) < wanted:
+            self._more.clear()
+            await self._more.wait()
+
+    def _message(self, given: memoryview) -> None:
+        self.messages.append(bytes(given))
+        self._more.set()
+
+    def _closed(self, closed: ChannelClosed) -> None:
+        self.closed.append(closed)
+        if len(self.closed) == 1:
+            self.end.set_result(closed)
+
+
+# -- framing
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.binary(max_size=300), max_size=20),
+    st.lists(st.integers(1, 400), min_size=1, max_size=50),
+)
+def test_messages_arrive_whole_and_in_order_in_any_portions(
+    bodies: list[bytes], portions: list[int]
+) -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        stream = b"".join(map(message, bodies))
+        while stream:
+            for portion in portions:
+                await peer.write(stream[:portion])
+                stream = stream[portion:]
+                await asyncio.sleep(0)
+        for body in bodies:
+            assert bytes(await channel.receive()) == body
+        assert channel.statistics().messages_received == len(bodies)
+        assert channel.statistics().bytes_inline_received == sum(map(len, bodies))
+        peer.sock.close()
+        with pytest.raises(ChannelClosed) as caught:
+            await channel.receive()
+        assert caught.value.reason == CloseReason.BY_PEER
+
+    run(story)
+
+
+def test_byte_by_byte() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        for byte in message(b"hello") + message(b"") + message(b"world"):
+            await peer.write(bytes([byte]))
+            await asyncio.sleep(0)
+        assert [bytes(await channel.receive()) for _ in range(3)] == [b"hello", b"", b"world"]
+        channel.close()
+
+    run(story)
+
+
+@pytest.mark.parametrize("length", [LARGE_MESSAGE - 1, LARGE_MESSAGE, 1 << 20, 0xFFFFFF])
+def test_large_messages_between_small_ones(length: int) -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        large = os.urandom(1 << 16) * (length // (1 << 16) + 1)
+        large = large[:length]
+        sending = asyncio.create_task(
+            peer.write(message(b"before") + message(large) + message(b"after"))
+        )
+        assert bytes(await channel.receive()) == b"before"
+        got = await channel.receive()
+        assert got == large
+        assert bytes(await channel.receive()) == b"after"
+        await sending
+        channel.close()
+
+    run(story)
+
+
+def test_what_was_read_before_comes_first() -> None:
+    async def story() -> None:
+        channel, peer = pair(initial=message(b"first") + message(b"second")[:5])
+        assert bytes(await channel.receive()) == b"first"
+        await peer.write(message(b"second")[5:])
+        assert bytes(await channel.receive()) == b"second"
+        channel.close()
+
+    run(story)
+
+
+def test_messages_before_the_end_of_the_stream_are_delivered() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        await peer.write(message(b"x") * 1000)
+        peer.sock.close()
+        got = Collected(channel)
+        assert (await got.end).reason == CloseReason.BY_PEER
+        assert got.messages == [b"x"] * 1000
+        await asyncio.sleep(0)
+        assert len(got.closed) == 1
+
+    run(story)
+
+
+def test_one_busy_channel_leaves_turns_for_others() -> None:
+    async def story() -> None:
+        busy, busy_peer = pair()
+        quiet, quiet_peer = pair()
+        await busy_peer.write(message(b"busy") * 2000)
+        await quiet_peer.write(message(b"quiet"))
+        order: list[str] = []
+        complete = asyncio.Event()
+
+        def note(name: str) -> None:
+            order.append(name)
+            if len(order) == 2001:
+                complete.set()
+
+        busy.start(lambda _: note("busy"), lambda _: None)
+        quiet.start(lambda _: note("quiet"), lambda _: None)
+        await complete.wait()
+        assert order.index("quiet") < 1000
+        busy.close()
+        quiet.close()
+
+    run(story)
+
+
+def test_a_message_stays_what_it_was() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        await peer.write(message(b"one" * 100))
+        kept = await channel.receive()
+        await peer.write(message(b"two" * 100))
+        await channel.receive()
+        assert bytes(kept) == b"one" * 100
+        channel.close()
+
+    run(story)
+
+
+# -- bad input
+
+
+@pytest.mark.parametrize(
+    ("facts", "sent", "words"),
+    [
+        (TCP, b"\x85\0\0\0", "type 0x85"),
+        (TCP, frames.Done(1, 0, 0).pack(), "type 0x84"),
+        (TCP, b"\x01\0\0\0", "type 0x01"),
+        (FACTS, b"\x01\0\0\0", "type 0x01"),
+        (FACTS, b"\x8a\0\0\0", "type 0x8a"),
+        (FACTS, b"\x84\xff\xff\xff", "too long"),
+        (FACTS, frames.Done(7, 0, 0).pack(), "operation 7"),
+        (FACTS, b"\x84\0\0\x01x", "DONE has 1 bytes"),
+        (FACTS, frames.PoolReady(0, 1, 1).pack(), "without a POOL"),
+        (FACTS, frames.Exposed(9, 0, BufferDescriptor(0, 1, 1)).pack(), "operation 9"),
+        (FACTS, b"\x89\0\0\x02xx", "CLOSED has 2 bytes"),
+    ],
+)
+def test_what_does_not_belong_ends_the_channel_with_a_sentence(
+    facts: ChannelFacts, sent: bytes, words: str
+) -> None:
+    async def story() -> None:
+        channel, peer = pair(facts)
+        got = Collected(channel)
+        await peer.write(message(b"good") + sent)
+        closed = await got.end
+        assert closed.reason == CloseReason.PROTOCOL_ERROR
+        assert words in closed.words
+        assert got.messages == [b"good"]
+        await channel.wait_closed()
+
+    run(story)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=600), st.booleans())
+def test_no_bytes_make_a_channel_do_more_than_close(noise: bytes, tcp: bool) -> None:
+    async def story() -> None:
+        channel, peer = pair(TCP if tcp else FACTS)
+        failures: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, about: failures.append(about))
+        got = Collected(channel)
+        await peer.write(noise)
+        peer.sock.close()
+        await got.end
+        assert channel.closed is not None
+        assert not failures
+
+    run(story)
+
+
+def test_a_message_beyond_the_limit_is_refused_before_it_has_memory() -> None:
+    async def story() -> None:
+        channel, peer = pair(TCP)
+        channel.receive_limit = 1000
+        await peer.write(message(b"x" * 1000) + struct.pack(">I", 1001))
+        assert len(await channel.receive()) == 1000
+        with pytest.raises(ChannelClosed, match="1001 bytes, 1000 are accepted"):
+            await channel.receive()
+
+    run(story)
+
+
+def test_the_end_in_the_middle_of_a_frame_is_a_lost_peer() -> None:
+    for cut in (2, 6, LARGE_MESSAGE + 100):
+
+        async def story(cut: int = cut) -> None:
+            channel, peer = pair()
+            got = Collected(channel)
+            await peer.write(message(b"x" * (2 * LARGE_MESSAGE))[:cut])
+            peer.sock.close()
+            assert (await got.end).reason == CloseReason.PEER_LOST
+
+        run(story)
+
+
+def test_a_callback_that_fails_ends_its_channel_and_is_reported() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        reported: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, about: reported.append(about))
+        end = asyncio.get_running_loop().create_future()
+
+        def fail(_: memoryview) -> None:
+            raise KeyError("session")
+
+        channel.start(fail, end.set_result)
+        await peer.write(message(b"x"))
+        assert "session" in (await end).words
+        assert isinstance(reported[0]["exception"], KeyError)
+
+    run(story)
+
+
+# -- sending
+
+
+class CountingSocket(socket.socket):
+    """Counts the calls that write."""
+
+    calls = 0
+
+    def send(self, *arguments: Any) -> int:
+        self.calls += 1
+        return super().send(*arguments)
+
+    def sendmsg(self, *arguments: Any) -> int:
+        self.calls += 1
+        return super().sendmsg(*arguments)
+
+
+def counting_pair() -> tuple[Channel, CountingSocket, Peer]:
+    ours, theirs = socket.socketpair()
+    sock = CountingSocket(fileno=ours.detach())
+    return Channel(sock, FACTS), sock, Peer(theirs)
+
+
+def test_what_is_sent_inside_a_wake_up_leaves_in_one_call() -> None:
+    async def story() -> None:
+        channel, sock, peer = counting_pair()
+        payload = b"p" * JOIN_BELOW  # long enough for an entry of its own
+        channel.start(lambda given: channel.send(b"head", given, payload), lambda _: None)
+        await peer.write(b"".join(message(b"%02d" % n) for n in range(8)))
+        for number in range(8):
+            assert await peer.frame() == (0, b"head%02d" % number + payload)
+        assert sock.calls == 1
+        channel.send(b"at", b"once")
+        assert sock.calls == 2
+        assert await peer.frame() == (0, b"atonce")
+        channel.cork()
+        channel.cork()
+        channel.send(b"a")
+        channel.uncork()
+        channel.send(b"b")
+        assert sock.calls == 2
+        channel.uncork()
+        assert sock.calls == 3
+        assert await peer.frame() == (0, b"a")
+        assert await peer.frame() == (0, b"b")
+        channel.close()
+
+    run(story)
+
+
+def test_more_parts_than_an_iovec_holds() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        parts = [bytes([n % 256]) * JOIN_BELOW for n in range(600)]
+        assert 2 * len(parts) > IOV_MAX
+        channel.cork()
+        channel.send(*parts)
+        channel.send(*parts)
+        channel.uncork()
+        for _ in range(2):
+            assert await peer.frame() == (0, b"".join(parts))
+        channel.close()
+
+    run(story)
+
+
+def test_what_the_socket_does_not_take_waits_and_keeps_its_order() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        got = Collected(channel)
+        bodies = [bytes([n]) * (200_000 + n) for n in range(30)]
+        sent: list[int] = []
+        for number, body in enumerate(bodies):
+            channel.send(body[:100], body[100:], sent=lambda number=number: sent.append(number))
+        assert len(sent) < len(bodies)
+        drained = asyncio.create_task(channel.drain())
+        await asyncio.sleep(0)
+        assert not drained.done()
+        for body in bodies:
+            assert await peer.frame() == (0, body)
+        await drained
+        assert sent == list(range(30))
+        assert channel.statistics().bytes_inline_sent == sum(map(len, bodies))
+        assert not got.closed
+        channel.close()
+
+    run(story)
+
+
+def test_drain_returns_below_the_high_water() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        channel.send(b"x" * (3 * SEND_HIGH_WATER))
+        drained = asyncio.create_task(channel.drain())
+        await peer.read(3 * SEND_HIGH_WATER - SEND_HIGH_WATER // 2)
+        await drained
+        channel.close()
+
+    run(story)
+
+
+def test_a_message_longer_than_the_peer_takes_is_an_error_of_the_caller() -> None:
+    async def story() -> None:
+        channel, _ = pair(ChannelFacts("rdma", ("", 0), ("", 0), max_fragmented_send_size=100))
+        with pytest.raises(ValueError, match="101 bytes: the peer takes 100"):
+            channel.send(b"x" * 101)
+        channel.close()
+
+    run(story)
+
+
+# -- pausing
+
+
+def test_a_paused_channel_neither_reads_nor_delivers() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        got: list[bytes] = []
+        complete = asyncio.Event()
+
+        def take(given: memoryview) -> None:
+            got.append(bytes(given))
+            if len(got) == 2:
+                channel.pause_reading()
+            if len(got) == 5:
+                complete.set()
+
+        channel.start(take, lambda _: None)
+        await peer.write(message(b"x") * 5)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert len(got) == 2
+        channel.resume_reading()
+        await complete.wait()
+        channel.close()
+
+    run(story)
+
+
+def test_receive_bounds_what_it_keeps() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        count = 8 * RECEIVE_QUEUE_MAX
+        await peer.write(message(b"0"))
+        await channel.receive()
+        writing = asyncio.create_task(peer.write(message(b"y" * 1000) * count))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not writing.done()  # the socket is full: nothing was taken out of it
+        assert channel.statistics().messages_received <= RECEIVE_QUEUE_MAX + 1
+        for _ in range(count):
+            assert len(await channel.receive()) == 1000
+        await writing
+        channel.close()
+
+    run(story)
+
+
+# -- ends
+
+
+def test_closed_says_why() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        got = Collected(channel)
+        await peer.write(message(b"last") + frames.Closed(6, "the peer was silent").pack())
+        closed = await got.end
+        assert (closed.reason, closed.words) == (CloseReason.TIMEOUT, "the peer was silent")
+        assert got.messages == [b"last"]
+
+    run(story)
+
+
+def test_why_is_still_read_when_writing_fails_first() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        got = Collected(channel)
+        await peer.write(frames.Closed(7, "refused there").pack())
+        peer.sock.close()
+        channel.send(b"too late")
+        assert (await got.end).reason == CloseReason.REMOTE_ACCESS
+
+    run(story)
+
+
+def test_what_was_sent_before_close_still_leaves() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        body = b"x" * 5_000_000
+        channel.send(body)
+        channel.close("enough")
+        assert await peer.frame() == (0, body)
+        await channel.wait_closed()
+        with pytest.raises(EOFError):
+            await peer.read(1)
+        with pytest.raises(ChannelClosed, match="enough"):
+            await channel.receive()
+
+    run(story)
+
+
+def test_a_closed_channel_swallows_what_is_sent() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        pool = await attached(channel, peer)
+        channel.close()
+        told: list[Any] = []
+        write = RdmaWrite(
+            pool.allocate(1), 1, bytes(16), lambda status, moved: told.append((status, moved))
+        )
+        channel.send(b"x", writes=[write], sent=lambda: told.append("sent"))
+        await asyncio.sleep(0)
+        assert told == [(Status.ENDED, 0), "sent"]
+        with pytest.raises(ChannelClosed):
+            await channel.rdma_read(pool.allocate(1), 1, bytes(16))
+        pool.close()
+
+    run(story)
+
+
+def test_closing_waits_for_transfers_since_their_memory_is_the_proxys() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        pool = await attached(channel, peer, PAGE)
+        with pool.allocate(PAGE) as piece:
+            reading = channel.rdma_read(piece, PAGE, bytes(16))
+        channel.close()
+        _, body = await peer.frame()
+        operation = frames.Rdma.parse(FrameType.RDMA_READ, memoryview(body)).operation
+        with pytest.raises(EOFError):
+            await peer.read(1)  # the worker's direction has ended
+        assert pool.used == PAGE
+        await peer.write(message(b"ignored") + frames.Done(operation, 0, PAGE).pack())
+        await channel.wait_closed()
+        assert pool.used == 0
+        assert await reading == PAGE
+        pool.close()
+
+    run(story)
+
+
+def test_closing_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CLOSE_LINGER < PATIENCE
+    monkeypatch.setattr("smbdirect.channel.CLOSE_LINGER", 0.01)
+
+    async def story() -> None:
+        channel, peer = pair()
+        channel.send(b"x" * 5_000_000)
+        channel.close()
+        await channel.wait_closed()
+        assert peer.sock.fileno() >= 0
+
+    run(story)
+
+
+def test_the_end_wakes_everybody() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        pool = await attached(channel, peer)
+        piece = pool.allocate(PAGE)
+        other = Pool(PAGE)
+        waiting = [
+            asyncio.create_task(channel.receive()),
+            asyncio.create_task(channel.attach(other)),
+            asyncio.create_task(channel.expose(piece, Access.READ)),
+            asyncio.ensure_future(channel.rdma_write(piece, 1, bytes(16))),
+        ]
+        await asyncio.sleep(0)
+        peer.sock.close()
+        ends = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(end) for end in ends] == [ChannelClosed] * 4
+        await channel.drain()
+        piece.release()
+        assert pool.used == 0
+        pool.close()
+        other.close()
+
+    run(story)
+
+
+# -- RDMA
+
+
+def test_a_pool_is_attached_once() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        pool = Pool(2 * PAGE)
+        asked = [asyncio.create_task(channel.attach(pool)) for _ in range(3)]
+        data, ancillary, _, _ = await asyncio.to_thread(_receive_rights, peer.sock)
+        assert data == frames.Pool(pool.size).pack()
+        ((_, _, raw),) = ancillary
+        (fd,) = array("i", raw)
+        assert os.fstat(fd).st_ino == os.fstat(pool.fd).st_ino
+        os.close(fd)
+        await peer.write(frames.PoolReady(0, 5, pool.size).pack())
+        await asyncio.gather(*asked)
+        await channel.attach(pool)
+        channel.rdma_write(pool.allocate(10), 10, bytes(16))
+        kind, body = await peer.frame()
+        assert kind == FrameType.RDMA_WRITE
+        assert frames.Rdma.parse(FrameType.RDMA_WRITE, memoryview(body)).pool == 5
+        peer.sock.close()
+        await channel.wait_closed()
+        pool.close()
+
+    run(story)
+
+
+def _receive_rights(sock: socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+    sock.setblocking(True)
+    try:
+        return sock.recvmsg(100, socket.CMSG_SPACE(64))
+    finally:
+        sock.setblocking(False)
+
+
+def test_the_pools_descriptor_goes_behind_what_waits() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        body = b"x" * 3_000_000
+        channel.send(body)
+        pool = Pool(PAGE)
+        asked = asyncio.create_task(channel.attach(pool))
+        assert await peer.frame() == (0, body)
+        assert (await peer.frame())[0] == FrameType.POOL
+        await peer.write(frames.PoolReady(0, 1, PAGE).pack())
+        await asked
+        channel.close()
+        pool.close()
+
+    run(story)
+
+
+def test_a_refused_pool_may_be_tried_again() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        pool = Pool(PAGE)
+        asked = asyncio.create_task(channel.attach(pool))
+        await peer.frame()
+        await peer.write(frames.PoolReady(3, 0, 0, "memory limit of 0 bytes").pack())
+        with pytest.raises(TransferFailed, match="memory limit"):
+            await asked
+        with pytest.raises(ValueError, match="not attached"):
+            channel.rdma_read(pool.allocate(1), 1, bytes(16))
+        again = asyncio.create_task(channel.attach(pool))
+        await peer.frame()
+        await peer.write(frames.PoolReady(0, 1, PAGE).pack())
+        await again
+        channel.close()
+        pool.close()
+
+    run(story)
+
+
+def test_messages_that_come_before_the_start_are_delivered_after_it() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        before = [b"%d" % n for n in range(RECEIVE_QUEUE_MAX - 1)]
+        await peer.write(b"".join(map(message, before)))
+        pool = await attached(channel, peer)
+        after = [b"-%d" % n for n in range(10)]
+        await peer.write(b"".join(map(message, after)))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        got = Collected(channel)
+        await got.count(len(before) + len(after))
+        assert got.messages == before + after
+        peer.sock.close()
+        await got.end
+        pool.close()
+
+    run(story)
+
+
+def test_a_tcp_connection_takes_no_pool() -> None:
+    async def story() -> None:
+        channel, _ = pair(TCP)
+        pool = Pool(PAGE)
+        with pytest.raises(ValueError, match="TCP"):
+            await channel.attach(pool)
+        pool.close()
+        channel.close()
+
+    run(story)
+
+
+def test_writes_go_out_before_their_message_in_one_call_and_done_is_told() -> None:
+    async def story() -> None:
+        channel, sock, peer = counting_pair()
+        pool = await attached(channel, peer)
+        channel.start(lambda _: None, lambda _: None)
+        told: list[tuple[int, int]] = []
+        piece = pool.allocate(3 * PAGE)
+        descriptors = BufferDescriptor(7, 8, 9).pack() * 2
+        write = RdmaWrite(piece, 100, descriptors, lambda *done: told.append(done))
+        before = sock.calls
+        channel.send(b"response", writes=[write, write], invalidate=0xDEADBEEF)
+        assert sock.calls == before + 1
+        operations = []
+        for _ in range(2):
+            kind, body = await peer.frame()
+            rdma = frames.Rdma.parse(FrameType(kind), memoryview(body))
+            assert (rdma.kind, rdma.pool, rdma.offset, rdma.length, rdma.descriptors) == (
+                FrameType.RDMA_WRITE,
+                1,
+                piece.offset,
+                100,
+                descriptors,
+            )
+            operations.append(rdma.operation)
+        assert await peer.frame() == (FrameType.SEND_INVALIDATE, struct.pack("<I", 0xDEADBEEF))
+        assert await peer.frame() == (0, b"response")
+        piece.release()
+        assert pool.used
+        for operation in operations:
+            await peer.write(frames.Done(operation, 0, 100).pack())
+        channel.close()
+        await channel.wait_closed()
+        assert told == [(0, 100), (0, 100)]
+        assert pool.used == 0
+        assert channel.statistics().bytes_rdma_written == 200
+        pool.close()
+
+    run(story)
+
+
+def test_a_transfers_result_and_its_failure() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        pool = await attached(channel, peer)
+        channel.start(lambda _: None, lambda _: None)
+        piece = pool.allocate(100)
+        for status in (Status.DONE, Status.REFUSED):
+            future = channel.rdma_read(piece, 100, bytes(32))
+            _, body = await peer.frame()
+            operation = frames.Rdma.parse(FrameType.RDMA_READ, memoryview(body)).operation
+            await peer.write(frames.Done(operation, status, 100 if not status else 0).pack())
+            if status:
+                with pytest.raises(TransferFailed, match="RDMA_READ of 100 bytes") as caught:
+                    await future
+                assert caught.value.status == Status.REFUSED
+            else:
+                assert await future == 100
+        assert channel.statistics().bytes_rdma_read == 100
+        with pytest.raises(ValueError, match="101 bytes"):
+            channel.rdma_read(piece, 101, bytes(16))
+        channel.close()
+        pool.close()
+
+    run(story)
+
+
+def test_expose_and_revoke() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        pool = await attached(channel, peer)
+        channel.start(lambda _: None, lambda _: None)
+        piece = pool.allocate(PAGE)
+        asked = asyncio.create_task(channel.expose(piece, Access.READ | Access.WRITE))
+        kind, body = await peer.frame()
+        assert kind == FrameType.EXPOSE
+        exposing = frames.Expose.parse(memoryview(body))
+        assert (exposing.access, exposing.offset, exposing.length) == (3, piece.offset, PAGE)
+        descriptor = BufferDescriptor(5, 6, PAGE)
+        await peer.write(frames.Exposed(exposing.operation, 0, descriptor).pack())
+        assert await asked == descriptor
+        piece.release()
+        assert pool.used == PAGE  # the peer may still write there
+        revoking = asyncio.create_task(channel.revoke(descriptor))
+        kind, body = await peer.frame()
+        assert kind == FrameType.REVOKE
+        revoke = frames.Revoke.parse(memoryview(body))
+        assert revoke.token == 6
+        await peer.write(frames.Done(revoke.operation, 0, 0).pack())
+        await revoking
+        assert pool.used == 0
+        channel.close()
+        pool.close()
+
+    run(story)
+
+
+def test_an_exposure_that_nobody_waits_for_any_more_is_revoked() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        pool = await attached(channel, peer)
+        channel.start(lambda _: None, lambda _: None)
+        with pool.allocate(PAGE) as piece:
+            asked = asyncio.create_task(channel.expose(piece, Access.READ))
+            _, body = await peer.frame()
+            asked.cancel()
+        exposing = frames.Expose.parse(memoryview(body))
+        await peer.write(frames.Exposed(exposing.operation, 0, BufferDescriptor(1, 2, 3)).pack())
+        kind, body = await peer.frame()
+        assert kind == FrameType.REVOKE
+        await peer.write(frames.Done(frames.Revoke.parse(memoryview(body)).operation, 0, 0).pack())
+        channel.close()
+        await channel.wait_closed()
+        assert pool.used == 0
+        pool.close()
+
+    run(story)
+
+
+# -- processes
+
+
+def test_a_channel_works_in_a_forked_child() -> None:
+    ours, theirs = socket.socketpair()
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            ours.close()
+            asyncio.run(_echo_once(theirs))
+            code = 0
+        finally:
+            os._exit(code)
+    theirs.close()
+
+    async def story() -> None:
+        channel = Channel(ours, FACTS)
+        channel.send(b"are you ", b"there?")
+        assert bytes(await channel.receive()) == b"are you there?"
+        channel.close()
+
+    run(story)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+async def _echo_once(sock: socket.socket) -> None:
+    channel = Channel(sock, FACTS)
+    channel.send(await channel.receive())
+    channel.close()
+    await channel.wait_closed()
+
+
+@pytest.fixture
+def messengers() -> Iterator[list[socket.socket]]:
+    made: list[socket.socket] = []
+    yield made
+    for sock in made:
+        sock.close()
+
+
+def test_a_channel_works_after_it_was_passed_twice_by_scm_rights(
+    messengers: list[socket.socket],
+) -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        await peer.write(message(b"first") + message(b"second")[:3])
+        assert bytes(await channel.receive()) == b"first"
+        sock, rest = channel.detach()
+        for _ in range(2):
+            left, right = socket.socketpair()
+            messengers.extend((left, right))
+            socket.send_fds(left, [rest], [sock.fileno()])
+            sock.close()
+            rest, descriptors, _, _ = socket.recv_fds(right, 100, 1)
+            sock = socket.socket(fileno=descriptors[0])
+        moved = Channel(sock, FACTS, initial=rest)
+        await peer.write(message(b"second")[3:])
+        assert bytes(await moved.receive()) == b"second"
+        moved.send(b"answer")
+        assert await peer.frame() == (0, b"answer")
+        moved.close()
+
+    run(story)
+
+
+def test_a_channel_in_the_middle_of_something_is_not_passed_on() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        channel.send(b"x" * 5_000_000)
+        with pytest.raises(RuntimeError, match="in the middle"):
+            channel.detach()
+        await peer.frame()
+        channel.close()
+
+    run(story)
+
+
+def test_facts_survive_json() -> None:
+    assert ChannelFacts.from_json(FACTS.to_json()) == FACTS
+    given = {"connection": 4, "local": ["::1", 1], "remote": ["::1", 2], "future": True}
+    facts = ChannelFacts.from_json(given)
+    assert (facts.transport, facts.connection, facts.local) == ("rdma", 4, ("::1", 1))
+
+
+def test_facts_of_a_tcp_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        accepted, _ = server.accept()
+        with client, accepted:
+            facts = ChannelFacts.of_tcp(accepted)
+            assert facts.local == server.getsockname()
+            assert facts.remote == client.getsockname()
+            assert (facts.transport, facts.role) == ("tcp", "server")
