@@ -170,6 +170,11 @@ class Connection:
         return len(self._in_flight)
 
     @property
+    def pending(self) -> list[InFlight]:
+        """Requests that the server has said it works on: those with an AsyncId."""
+        return [entry for entry in self._in_flight.values() if entry.async_id is not None]
+
+    @property
     def multi_credit(self) -> bool:
         """Whether large requests cost more than one credit ([MS-SMB2] 3.2.4.1.5)."""
         agreed = self.negotiated

@@ -1,0 +1,85 @@
+"""A foreign server for the client's tests: Samba's smbd with a private configuration."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from smbserver.instance import LOOPBACK, free_port, started, tcp_answers
+
+PASSWORD = "Secret-1"
+
+CONFIGURATION = """\
+[global]
+    netbios name = JUDGE
+    workgroup = WORKGROUP
+    server role = standalone server
+    interfaces = lo
+    bind interfaces only = yes
+    smb ports = {port}
+    disable netbios = yes
+    private dir = {folder}/private
+    lock directory = {folder}/lock
+    state directory = {folder}/state
+    cache directory = {folder}/cache
+    pid directory = {folder}/pid
+    ncalrpc dir = {folder}/ncalrpc
+    log file = {folder}/log
+    log level = 1
+    passdb backend = tdbsam:{folder}/private/passdb.tdb
+    map to guest = never
+    load printers = no
+    printing = bsd
+    printcap name = /dev/null
+    disable spoolss = yes
+    server min protocol = SMB2_02
+    server multi channel support = yes
+    ea support = yes
+    vfs objects = streams_xattr
+[share]
+    path = {folder}/share
+    read only = no
+[sealed]
+    path = {folder}/share
+    read only = no
+    smb encrypt = required
+"""
+
+
+@dataclass(frozen=True)
+class Smbd:
+    """Where the foreign server listens, whom it knows, what it shares."""
+
+    port: int
+    user: str
+    password: str
+    path: Path
+
+
+@pytest.fixture(scope="session")
+def smbd(tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], str]) -> Iterator[Smbd]:
+    """A running smbd; skipped where it is missing or cannot run."""
+    if os.geteuid() != 0:
+        pytest.skip("smbd runs as root only")
+    binary, folder, port = program("smbd"), tmp_path_factory.mktemp("smbd"), free_port()
+    for name in ("private", "lock", "state", "cache", "pid", "ncalrpc", "share"):
+        (folder / name).mkdir(mode=0o700)
+    configuration = folder / "smb.conf"
+    configuration.write_text(CONFIGURATION.format(port=port, folder=folder))
+    user = getpass.getuser()
+    subprocess.run(
+        [program("smbpasswd"), "-c", configuration, "-L", "-s", "-a", user],
+        input=f"{PASSWORD}\n{PASSWORD}\n",
+        text=True,
+        check=True,
+        capture_output=True,
+    )
+    command = (binary, "--foreground", "--no-process-group", f"--configfile={configuration}")
+    with started(command, folder / "output", lambda: tcp_answers(LOOPBACK, port)):
+        yield Smbd(port, user, PASSWORD, folder / "share")
