@@ -27,7 +27,8 @@ PYTHON := $(firstword $(foreach candidate,/usr/bin/python3 python3 python3.13 py
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --no-input -q
-export SHARE PORT RDMA_PORT SMB_USER SMB_PASSWORD ONCE
+# The password goes by the environment: a command line can be read by everybody.
+export SMB_PASSWORD
 
 .PHONY: help
 help: ## list the targets
@@ -36,7 +37,8 @@ help: ## list the targets
 
 .PHONY: serve
 serve: build ## serve the folder share/ on TCP and SMB Direct, after a check against itself
-	@exec $(RUN) -m smbserver serve
+	@exec $(RUN) -m smbserver serve --share "$(SHARE)" --user "$(SMB_USER)" \
+		$(if $(PORT),--port $(PORT)) $(if $(RDMA_PORT),--rdma-port $(RDMA_PORT)) $(if $(ONCE),--once)
 
 .PHONY: test
 test: setup ## build and run all tests
@@ -85,7 +87,7 @@ $(VENV)/.test-requirements: pyproject.toml $(VENV)/.requirements
 EXTENSION_SOURCES := $(wildcard csrc/*) $(wildcard smbserver/bench/*raw*) setup.py
 $(VENV)/.extensions: $(EXTENSION_SOURCES) $(VENV)/.requirements
 	@echo "setup: C extensions"
-	@$(RUN) setup.py -q build_ext --inplace
+	@$(RUN) -W ignore setup.py -q build_ext --inplace
 	@touch $@
 
 .PHONY: clean

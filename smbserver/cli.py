@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from smbserver import log, status
+from smbserver import log, serve, status
 from smbserver.auth.passdb import Passdb, PassdbError
 from smbserver.config import Config, ConfigError, load
 from smbserver.control import ControlUnavailable, ask
@@ -57,10 +57,10 @@ def run(parsed: argparse.Namespace) -> int:
     for option in parsed.option:
         options += ["--option", option]
 
-    async def serve() -> None:
+    async def until_stopped() -> None:
         await Server(config, options, lambda: _config(parsed)).run()
 
-    asyncio.run(serve())
+    asyncio.run(until_stopped())
     return 0
 
 
@@ -137,5 +137,5 @@ def _config(parsed: argparse.Namespace) -> Config:
     return load(parsed.configfile, parsed.option)
 
 
-COMMANDS = (declare_run, declare_status, declare_passwd)
+COMMANDS = (declare_run, declare_status, declare_passwd, serve.declare)
 """One function per subcommand; it declares its arguments and sets `command`."""

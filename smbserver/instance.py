@@ -15,8 +15,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+from smbserver import config
 from smbserver.auth.passdb import Passdb
+from smbserver.control import ControlUnavailable, ask
 
 PYTHON = (sys.executable, "-m")
 LOOPBACK = "127.0.0.1"
@@ -47,6 +50,10 @@ CONFIGURATION = """\
 
 class InstanceFailed(Exception):
     """The server did not start, or ended; the sentence and its log say why."""
+
+
+class CheckFailed(Exception):
+    """The server does not do what it is there for; the sentence says what was seen instead."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,6 +87,13 @@ class Instance:
         """The control socket of its rdmaproxy."""
         return str(self.folder / "run" / "rdmaproxy")
 
+    def status(self) -> dict[str, Any]:
+        """What the server tells of itself; empty while it does not answer."""
+        try:
+            return ask(config.load(self.configuration).control_path, "status")
+        except ControlUnavailable:
+            return {}
+
     def prepare(self) -> None:
         """Writes configuration and account."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -101,10 +115,10 @@ class Instance:
 
 @contextlib.contextmanager
 def running(instance: Instance) -> Iterator[subprocess.Popen[bytes]]:
-    """The server with its proxy and workers, answering on TCP; stopped at the end."""
+    """The server with its proxy and workers, listening on TCP and RDMA; stopped at the end."""
     instance.prepare()
     command = (*PYTHON, "smbserver", "run", "--configfile", str(instance.configuration))
-    with started(command, instance.log, lambda: tcp_answers(LOOPBACK, instance.port)) as process:
+    with started(command, instance.log, lambda: bool(instance.status().get("rdma"))) as process:
         yield process
 
 
@@ -122,7 +136,7 @@ def running_proxy(folder: Path) -> Iterator[RunningProxy]:
     """A proxy whose socket and log lie in `folder`."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = str(folder / "control")
-    command = (*PYTHON, "rdmaproxy", "run", "--option", f"control socket={path}")
+    command = (*PYTHON, "rdmaproxy", "run", "--socket", path)
     with started(command, folder / "log", lambda: control_answers(path)) as process:
         yield RunningProxy(path, process.pid)
 
