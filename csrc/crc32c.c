@@ -22,8 +22,8 @@ __attribute__((constructor)) static void table_fill(void)
 	}
 	for (uint32_t byte = 0; byte < 256; byte++)
 		for (int slice = 1; slice < CRC32C_SLICES; slice++)
-			table[slice][byte] =
-				(table[slice - 1][byte] >> 8) ^ table[0][table[slice - 1][byte] & 0xFF];
+			table[slice][byte] = (table[slice - 1][byte] >> 8) ^
+					     table[0][table[slice - 1][byte] & 0xFF];
 }
 
 uint32_t crc32c_update_table(uint32_t state, const void *bytes, size_t length)

@@ -76,7 +76,8 @@ static int parse_untagged(const uint8_t *header, uint32_t ulpdu_length, struct d
 	return 0;
 }
 
-int ddp_parse(const uint8_t *header, uint32_t ulpdu_length, struct ddp_segment *ret, enum rdmap_error *error)
+int ddp_parse(const uint8_t *header, uint32_t ulpdu_length, struct ddp_segment *ret,
+	      enum rdmap_error *error)
 {
 	uint16_t control = get_be16(header);
 	int size = ddp_header_size(control, error);
@@ -102,8 +103,9 @@ uint32_t ddp_build(const struct ddp_segment *segment, uint8_t *header)
 {
 	bool tagged = opcodes[segment->opcode].tagged;
 
-	put_be16(header, (uint16_t)((tagged ? CONTROL_TAGGED : 0) | (segment->last ? CONTROL_LAST : 0) |
-				    DDP_VERSION_1 | RDMAP_VERSION_1 | segment->opcode));
+	put_be16(header,
+		 (uint16_t)((tagged ? CONTROL_TAGGED : 0) | (segment->last ? CONTROL_LAST : 0) |
+			    DDP_VERSION_1 | RDMAP_VERSION_1 | segment->opcode));
 	put_be32(header + 2, segment->stag);
 	if (tagged) {
 		put_be64(header + 6, segment->to);
@@ -173,44 +175,52 @@ uint32_t rdmap_terminate_build(const struct rdmap_terminate *terminate, uint8_t 
 	put_be16(bytes + 2, 0);
 	if (!terminate->header_length)
 		return RDMAP_TERMINATE_SIZE;
-	bytes[2] = (uint8_t)(TERMINATE_LENGTH_VALID | TERMINATE_DDP_HEADER | (request ? TERMINATE_RDMAP_HEADER : 0));
+	bytes[2] = (uint8_t)(TERMINATE_LENGTH_VALID | TERMINATE_DDP_HEADER |
+			     (request ? TERMINATE_RDMAP_HEADER : 0));
 	put_be16(bytes + RDMAP_TERMINATE_SIZE, terminate->segment_length);
 	memcpy(bytes + RDMAP_TERMINATE_SIZE + 2, terminate->header, terminate->header_length);
 	return (uint32_t)(RDMAP_TERMINATE_SIZE + 2 + terminate->header_length);
 }
 
+static const struct {
+	enum rdmap_error error;
+	const char *words;
+} errors[] = {
+	{RDMAP_CATASTROPHIC, "RDMAP: local catastrophic error"},
+	{RDMAP_INVALID_STAG, "RDMAP: invalid STag"},
+	{RDMAP_BOUNDS, "RDMAP: base or bounds violation"},
+	{RDMAP_ACCESS, "RDMAP: access rights violation"},
+	{RDMAP_STAG_NOT_ASSOCIATED, "RDMAP: STag of another stream"},
+	{RDMAP_TO_WRAP, "RDMAP: tagged offset wraps"},
+	{RDMAP_CANNOT_INVALIDATE, "RDMAP: STag cannot be invalidated"},
+	{RDMAP_VERSION, "RDMAP: invalid version"},
+	{RDMAP_UNEXPECTED_OPCODE, "RDMAP: unexpected opcode"},
+	{RDMAP_STREAM_CATASTROPHIC, "RDMAP: catastrophic error of this stream"},
+	{DDP_CATASTROPHIC, "DDP: local catastrophic error"},
+	{DDP_TAGGED_INVALID_STAG, "DDP: invalid STag"},
+	{DDP_TAGGED_BOUNDS, "DDP: base or bounds violation"},
+	{DDP_TAGGED_NOT_ASSOCIATED, "DDP: STag of another stream"},
+	{DDP_TAGGED_TO_WRAP, "DDP: tagged offset wraps"},
+	{DDP_TAGGED_VERSION, "DDP: invalid version in a tagged segment"},
+	{DDP_UNTAGGED_QUEUE, "DDP: invalid queue number"},
+	{DDP_UNTAGGED_NO_BUFFER, "DDP: no receive posted"},
+	{DDP_UNTAGGED_MSN, "DDP: message number out of order"},
+	{DDP_UNTAGGED_MO, "DDP: message offset out of order"},
+	{DDP_UNTAGGED_TOO_LONG, "DDP: message longer than the posted receive"},
+	{DDP_UNTAGGED_VERSION, "DDP: invalid version in an untagged segment"},
+	{MPA_CLOSED, "MPA: TCP connection lost"},
+	{MPA_CRC_ERROR, "MPA: CRC does not match"},
+	{MPA_LENGTH_ERROR, "MPA: FPDU length does not fit its header"},
+	{MPA_FRAME_ERROR, "MPA: invalid request or reply frame"},
+	{MPA_INSUFFICIENT_IRD, "MPA: insufficient IRD"},
+	{MPA_NO_READY_FRAME, "MPA: no common way to say ready"},
+};
+
 const char *rdmap_error_words(uint16_t error)
 {
-	switch ((enum rdmap_error)error) {
-	case RDMAP_CATASTROPHIC: return "RDMAP: local catastrophic error";
-	case RDMAP_INVALID_STAG: return "RDMAP: invalid STag";
-	case RDMAP_BOUNDS: return "RDMAP: base or bounds violation";
-	case RDMAP_ACCESS: return "RDMAP: access rights violation";
-	case RDMAP_STAG_NOT_ASSOCIATED: return "RDMAP: STag of another stream";
-	case RDMAP_TO_WRAP: return "RDMAP: tagged offset wraps";
-	case RDMAP_CANNOT_INVALIDATE: return "RDMAP: STag cannot be invalidated";
-	case RDMAP_VERSION: return "RDMAP: invalid version";
-	case RDMAP_UNEXPECTED_OPCODE: return "RDMAP: unexpected opcode";
-	case RDMAP_STREAM_CATASTROPHIC: return "RDMAP: catastrophic error of this stream";
-	case DDP_CATASTROPHIC: return "DDP: local catastrophic error";
-	case DDP_TAGGED_INVALID_STAG: return "DDP: invalid STag";
-	case DDP_TAGGED_BOUNDS: return "DDP: base or bounds violation";
-	case DDP_TAGGED_NOT_ASSOCIATED: return "DDP: STag of another stream";
-	case DDP_TAGGED_TO_WRAP: return "DDP: tagged offset wraps";
-	case DDP_TAGGED_VERSION: return "DDP: invalid version in a tagged segment";
-	case DDP_UNTAGGED_QUEUE: return "DDP: invalid queue number";
-	case DDP_UNTAGGED_NO_BUFFER: return "DDP: no receive posted";
-	case DDP_UNTAGGED_MSN: return "DDP: message number out of order";
-	case DDP_UNTAGGED_MO: return "DDP: message offset out of order";
-	case DDP_UNTAGGED_TOO_LONG: return "DDP: message longer than the posted receive";
-	case DDP_UNTAGGED_VERSION: return "DDP: invalid version in an untagged segment";
-	case MPA_CLOSED: return "MPA: TCP connection lost";
-	case MPA_CRC_ERROR: return "MPA: CRC does not match";
-	case MPA_LENGTH_ERROR: return "MPA: FPDU length does not fit its header";
-	case MPA_FRAME_ERROR: return "MPA: invalid request or reply frame";
-	case MPA_INSUFFICIENT_IRD: return "MPA: insufficient IRD";
-	case MPA_NO_READY_FRAME: return "MPA: no common way to say ready";
-	}
+	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
+		if (errors[i].error == error)
+			return errors[i].words;
 	return "unknown error";
 }
 

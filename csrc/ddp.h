@@ -93,17 +93,17 @@ struct ddp_segment {
 	enum rdmap_opcode opcode;
 	bool tagged;
 	bool last;
-	uint32_t stag; /* tagged: where to; untagged: the STag to invalidate */
-	uint64_t to;   /* tagged */
+	uint32_t stag;		 /* tagged: where to; untagged: the STag to invalidate */
+	uint64_t to;		 /* tagged */
 	uint32_t queue, msn, mo; /* untagged */
 	struct rdmap_read_request read;
 };
 
 struct rdmap_terminate {
-	uint16_t error;             /* enum rdmap_error, or another peer's idea of it */
-	uint16_t segment_length;    /* ULPDU length of the segment it is about */
+	uint16_t error;			/* enum rdmap_error, or another peer's idea of it */
+	uint16_t segment_length;	/* ULPDU length of the segment it is about */
 	uint8_t header[DDP_HEADER_MAX]; /* that segment's header ... */
-	size_t header_length;           /* ... 0: none was attached */
+	size_t header_length;		/* ... 0: none was attached */
 };
 
 /*
@@ -112,7 +112,8 @@ struct rdmap_terminate {
  */
 int ddp_header_size(uint16_t control, enum rdmap_error *error);
 /* `header` has ddp_header_size bytes, `ulpdu_length` is MPA's. 0, or -EPROTO and the error. */
-int ddp_parse(const uint8_t *header, uint32_t ulpdu_length, struct ddp_segment *ret, enum rdmap_error *error);
+int ddp_parse(const uint8_t *header, uint32_t ulpdu_length, struct ddp_segment *ret,
+	      enum rdmap_error *error);
 /* The size of the header written; `header` has room for DDP_HEADER_MAX bytes. */
 uint32_t ddp_build(const struct ddp_segment *segment, uint8_t *header);
 

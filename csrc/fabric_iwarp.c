@@ -45,7 +45,8 @@ uint64_t iwarp_random(struct iwarp_fabric *fabric)
 	return value ^ value >> 31;
 }
 
-int fabric_iwarp_create(struct loop *loop, const struct fabric_iwarp_config *config, struct fabric **ret)
+int fabric_iwarp_create(struct loop *loop, const struct fabric_iwarp_config *config,
+			struct fabric **ret)
 {
 	struct iwarp_fabric *fabric = malloc(sizeof(*fabric));
 
@@ -124,7 +125,8 @@ static void socket_options(int fd)
 
 	/* Each is an improvement, none a condition: a socket that refuses one still works. */
 	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
-		setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof(options[i].value));
+		setsockopt(fd, options[i].level, options[i].name, &options[i].value,
+			   sizeof(options[i].value));
 }
 
 static void qp_ready(struct loop_watch *watch, uint32_t events);
@@ -155,7 +157,8 @@ static struct iwarp_qp *qp_create(struct iwarp_fabric *fabric, int fd, enum iwar
 	};
 	qp->state = state;
 	qp->fd = fd;
-	qp->watch = (struct loop_watch){.fd = fd, .events = EPOLLIN, .ready = qp_ready, .owner = qp};
+	qp->watch =
+		(struct loop_watch){.fd = fd, .events = EPOLLIN, .ready = qp_ready, .owner = qp};
 	qp->task = (struct loop_task){.run = qp_task, .owner = qp};
 	qp->timer = (struct loop_timer){.expired = setup_expired, .owner = qp};
 	iwarp_receive_start(qp);
@@ -196,8 +199,10 @@ static void limits_set(struct iwarp_qp *qp, const struct fabric_limits *asked)
 	limits->send_queue = at_most(asked->send_queue, IWARP_QUEUE_MAX);
 	limits->receive_queue = at_most(asked->receive_queue, IWARP_QUEUE_MAX);
 	limits->send_sges = at_most(asked->send_sges, IWARP_SGES_MAX);
-	limits->initiator_depth = asked->initiator_depth < IWARP_DEPTH_MAX ? asked->initiator_depth : IWARP_DEPTH_MAX;
-	limits->responder_depth = at_most(asked->responder_depth ? asked->responder_depth : 1, IWARP_DEPTH_MAX);
+	limits->initiator_depth =
+		asked->initiator_depth < IWARP_DEPTH_MAX ? asked->initiator_depth : IWARP_DEPTH_MAX;
+	limits->responder_depth =
+		at_most(asked->responder_depth ? asked->responder_depth : 1, IWARP_DEPTH_MAX);
 	if (asked->transfer_bytes && asked->transfer_bytes < IWARP_TRANSFER_MAX)
 		limits->transfer_bytes = asked->transfer_bytes;
 }
@@ -249,14 +254,15 @@ static int collect(struct iwarp_qp *qp, bool reply, struct mpa_frame *frame)
 {
 	struct iwarp_setup *setup = qp->setup;
 	const char *words = "not an MPA frame: no iWARP peer, or one that is broken";
-	ssize_t received =
-		recv(qp->fd, setup->bytes + setup->length, sizeof(setup->bytes) - setup->length, MSG_DONTWAIT);
+	ssize_t received = recv(qp->fd, setup->bytes + setup->length,
+				sizeof(setup->bytes) - setup->length, MSG_DONTWAIT);
 	int size;
 
 	if (received < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
 	if (received <= 0) {
-		setup_fail(qp, CLOSE_PEER_LOST, received < 0 ? strerror(errno) : "closed before MPA was set up");
+		setup_fail(qp, CLOSE_PEER_LOST,
+			   received < 0 ? strerror(errno) : "closed before MPA was set up");
 		return -1;
 	}
 	setup->length += (size_t)received;
@@ -324,7 +330,8 @@ static struct mpa_frame accept_depths(struct iwarp_qp *qp)
 	reply.ord = (uint16_t)limits->initiator_depth;
 	reply.peer_to_peer = offer->peer_to_peer;
 	if (offer->peer_to_peer)
-		reply.ready = offer->ready & MPA_READY_ZERO_WRITE ? MPA_READY_ZERO_WRITE : MPA_READY_ZERO_READ;
+		reply.ready = offer->ready & MPA_READY_ZERO_WRITE ? MPA_READY_ZERO_WRITE
+								  : MPA_READY_ZERO_READ;
 	return reply;
 }
 
@@ -334,7 +341,8 @@ static int iwarp_accept(struct fabric_qp *base, const struct fabric_parameters *
 	struct mpa_frame reply;
 	int result;
 
-	if (qp->state != IWARP_REQUESTED || !base->events || parameters->private_data_length > FABRIC_MAX_PRIVATE_DATA)
+	if (qp->state != IWARP_REQUESTED || !base->events ||
+	    parameters->private_data_length > FABRIC_MAX_PRIVATE_DATA)
 		return -EINVAL;
 	limits_set(qp, &parameters->limits);
 	reply = accept_depths(qp);
@@ -412,7 +420,8 @@ static void accepted(struct iwarp_listener *listener, int fd, const struct socka
 	qp->listener = &listener->base;
 	qp->base.remote = *remote;
 	half_open_add(fabric, qp);
-	loop_timer_set(fabric->base.loop, &qp->timer, loop_now(fabric->base.loop) + fabric->config.mpa_timeout);
+	loop_timer_set(fabric->base.loop, &qp->timer,
+		       loop_now(fabric->base.loop) + fabric->config.mpa_timeout);
 	if (getsockname(fd, (struct sockaddr *)&qp->base.local, &length) < 0 ||
 	    loop_watch_add(fabric->base.loop, &qp->watch) < 0)
 		iwarp_qp_destroy(&qp->base);
@@ -427,7 +436,8 @@ static void listener_ready(struct loop_watch *watch, uint32_t events)
 	for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
 		struct sockaddr_storage remote = {0};
 		socklen_t length = sizeof(remote);
-		int fd = accept4(watch->fd, (struct sockaddr *)&remote, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		int fd = accept4(watch->fd, (struct sockaddr *)&remote, &length,
+				 SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (fd >= 0) {
 			accepted(listener, fd, &remote);
@@ -452,7 +462,8 @@ static void listener_retry(struct loop_timer *timer, nanoseconds now)
 		loop_timer_set(loop, timer, now + ACCEPT_PAUSE);
 }
 
-static int listener_bind(struct iwarp_listener *listener, const struct sockaddr *address, socklen_t length)
+static int listener_bind(struct iwarp_listener *listener, const struct sockaddr *address,
+			 socklen_t length)
 {
 	const int one = 1;
 	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -463,12 +474,14 @@ static int listener_bind(struct iwarp_listener *listener, const struct sockaddr 
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0)
 		return -errno;
 	/* 0.0.0.0 and :: are two listeners, whatever the host's default is. */
-	if (address->sa_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one)) < 0)
+	if (address->sa_family == AF_INET6 &&
+	    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one)) < 0)
 		return -errno;
 	if (bind(fd, address, length) < 0 || listen(fd, LISTEN_BACKLOG) < 0)
 		return -errno;
 	listener->base.address_length = sizeof(listener->base.address);
-	if (getsockname(fd, (struct sockaddr *)&listener->base.address, &listener->base.address_length) < 0)
+	if (getsockname(fd, (struct sockaddr *)&listener->base.address,
+			&listener->base.address_length) < 0)
 		return -errno;
 	return loop_watch_add(listener->base.fabric->loop, &listener->watch);
 }
@@ -491,8 +504,8 @@ static void iwarp_unlisten(struct fabric_listener *base)
 }
 
 static int iwarp_listen(struct fabric *fabric, const struct sockaddr *address, socklen_t length,
-			bool (*request)(struct fabric_listener *listener, struct fabric_qp *qp), void *owner,
-			struct fabric_listener **ret)
+			bool (*request)(struct fabric_listener *listener, struct fabric_qp *qp),
+			void *owner, struct fabric_listener **ret)
 {
 	struct iwarp_listener *listener = calloc(1, sizeof(*listener));
 	int result;
@@ -500,7 +513,8 @@ static int iwarp_listen(struct fabric *fabric, const struct sockaddr *address, s
 	if (!listener)
 		return -ENOMEM;
 	listener->base = (struct fabric_listener){.fabric = fabric, .owner = owner};
-	listener->watch = (struct loop_watch){.fd = -1, .events = EPOLLIN, .ready = listener_ready, .owner = listener};
+	listener->watch = (struct loop_watch){
+		.fd = -1, .events = EPOLLIN, .ready = listener_ready, .owner = listener};
 	listener->retry = (struct loop_timer){.expired = listener_retry, .owner = listener};
 	listener->request = request;
 	result = listener_bind(listener, address, length);
@@ -534,14 +548,15 @@ static int request_build(struct iwarp_qp *qp, const struct fabric_parameters *pa
 }
 
 static int iwarp_connect(struct fabric *base, const struct sockaddr *address, socklen_t length,
-			 const struct fabric_parameters *parameters, const struct fabric_events *events, void *owner,
-			 struct fabric_qp **ret)
+			 const struct fabric_parameters *parameters,
+			 const struct fabric_events *events, void *owner, struct fabric_qp **ret)
 {
 	struct iwarp_fabric *fabric = iwarp_fabric(base);
 	struct iwarp_qp *qp;
 	int fd, result;
 
-	if (length > sizeof(qp->base.remote) || parameters->private_data_length > FABRIC_MAX_PRIVATE_DATA)
+	if (length > sizeof(qp->base.remote) ||
+	    parameters->private_data_length > FABRIC_MAX_PRIVATE_DATA)
 		return -EINVAL;
 	fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
@@ -625,7 +640,8 @@ static void reply_complete(struct iwarp_qp *qp, const struct mpa_frame *reply)
 	else
 		words = reply_depths(qp, reply);
 	if (words) {
-		iwarp_end(qp, reply->rejected ? CLOSE_NEGOTIATION : CLOSE_PROTOCOL_ERROR, "%s", words);
+		iwarp_end(qp, reply->rejected ? CLOSE_NEGOTIATION : CLOSE_PROTOCOL_ERROR, "%s",
+			  words);
 		return;
 	}
 	private_data_keep(qp, reply);

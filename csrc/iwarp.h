@@ -21,19 +21,20 @@
 #include "trace.h"
 
 enum {
-	IWARP_DEPTH_MAX = 128,     /* Reads outstanding in one direction: as Linux siw */
-	IWARP_QUEUE_MAX = 16384,   /* work requests, and receives, of one queue pair */
-	IWARP_SGES_MAX = 16,       /* of one Send or Write */
+	IWARP_DEPTH_MAX = 128,	      /* Reads outstanding in one direction: as Linux siw */
+	IWARP_QUEUE_MAX = 16384,      /* work requests, and receives, of one queue pair */
+	IWARP_SGES_MAX = 16,	      /* of one Send or Write */
 	IWARP_TRANSFER_MAX = 1 << 30, /* bytes of one Write or Read */
-	IWARP_WINDOWS_MAX = 16384, /* of one queue pair */
-	IWARP_ULPDU_MIN = 128,     /* RFC 5044 section 4.2: the least that MPA must carry */
+	IWARP_WINDOWS_MAX = 16384,    /* of one queue pair */
+	IWARP_ULPDU_MIN = 128,	      /* RFC 5044 section 4.2: the least that MPA must carry */
 
 	IWARP_RECEIVE_BUDGET = 1 << 20, /* bytes taken from one peer before others get a turn */
-	IWARP_SEND_BUDGET = 1 << 20,    /* bytes of one sendmsg, and of one turn */
-	IWARP_STAGING = 64 << 10,       /* bytes received where no payload is expected */
+	IWARP_SEND_BUDGET = 1 << 20,	/* bytes of one sendmsg, and of one turn */
+	IWARP_STAGING = 64 << 10,	/* bytes received where no payload is expected */
 	/* Where tagged payload may come: a copy of this many bytes costs about as much as a system call. */
 	IWARP_STAGING_TAGGED = 4 << 10,
-	IWARP_DIRECT_MIN = 4 << 10, /* bytes of payload for which a direct receive is worth an iovec */
+	IWARP_DIRECT_MIN =
+		4 << 10, /* bytes of payload for which a direct receive is worth an iovec */
 
 	IWARP_WORDS = 192, /* bytes of the sentence that says why a queue pair ended */
 };
@@ -43,10 +44,10 @@ enum iwarp_state {
 	IWARP_REQUEST_SENT,    /* initiator: the MPA reply is awaited */
 	IWARP_REQUEST_AWAITED, /* responder: half-open */
 	IWARP_REQUESTED,       /* responder: the owner has to accept or reject */
-	IWARP_ACCEPTED,        /* responder: the reply is out; nothing more may be, before the first FPDU came */
-	IWARP_ESTABLISHED,     /* full operation */
-	IWARP_ENDED,           /* the socket is dead; flushing and `disconnected` are due */
-	IWARP_CLOSED,          /* `disconnected` was delivered; only destruction is left */
+	IWARP_ACCEPTED, /* responder: the reply is out; nothing more may be, before the first FPDU came */
+	IWARP_ESTABLISHED, /* full operation */
+	IWARP_ENDED,	   /* the socket is dead; flushing and `disconnected` are due */
+	IWARP_CLOSED,	   /* `disconnected` was delivered; only destruction is left */
 };
 
 struct iwarp_fabric {
@@ -56,17 +57,18 @@ struct iwarp_fabric {
 	uint64_t random; /* state of the generator of keys and offsets */
 	struct iwarp_qp *half_open_first, *half_open_last; /* oldest first */
 	uint32_t half_open_count;
-	uint8_t staging[IWARP_STAGING]; /* received bytes on their way through the parser; empty between calls */
+	uint8_t staging
+		[IWARP_STAGING]; /* received bytes on their way through the parser; empty between calls */
 };
 
 /* A message on its way out, or a Read whose response is on its way in. */
 struct iwarp_work {
 	struct iwarp_work *next;
 	uint64_t id;
-	uint64_t to;   /* tagged; Read Request: of the source */
-	uint32_t stag; /* likewise; Send with Invalidate: what to invalidate */
-	uint32_t sink; /* Read Request: our STag, which the response will bear */
-	uint32_t msn;  /* untagged */
+	uint64_t to;	       /* tagged; Read Request: of the source */
+	uint32_t stag;	       /* likewise; Send with Invalidate: what to invalidate */
+	uint32_t sink;	       /* Read Request: our STag, which the response will bear */
+	uint32_t msn;	       /* untagged */
 	uint32_t length, done; /* bytes of payload; Read Request: of the response */
 	enum rdmap_opcode opcode;
 	bool signalled;
@@ -97,7 +99,7 @@ struct iwarp_window {
 	struct fabric_window base;
 	uint8_t *memory;
 	unsigned access;
-	bool valid;         /* the peer has not invalidated it */
+	bool valid;	    /* the peer has not invalidated it */
 	uint32_t responses; /* Read Responses that take from it */
 };
 
@@ -108,14 +110,15 @@ struct iwarp_window_table {
 };
 
 struct iwarp_send_state {
-	struct iwarp_queue works;     /* Sends, Writes and Read Requests, in the order in which they were posted */
+	struct iwarp_queue
+		works; /* Sends, Writes and Read Requests, in the order in which they were posted */
 	struct iwarp_queue responses; /* Read Responses */
 	struct iwarp_queue reads;     /* Read Requests that are out and not answered */
-	uint32_t fpdu_sent;           /* bytes of the first FPDU that have already gone */
-	bool responding;              /* the message under way, if any, is the first of `responses` */
-	bool blocked;                 /* the socket takes no more until EPOLLOUT */
-	uint32_t msn[DDP_QUEUES];     /* of the next message */
-	uint32_t read_count;          /* Reads posted and not completed */
+	uint32_t fpdu_sent;	      /* bytes of the first FPDU that have already gone */
+	bool responding;	  /* the message under way, if any, is the first of `responses` */
+	bool blocked;		  /* the socket takes no more until EPOLLOUT */
+	uint32_t msn[DDP_QUEUES]; /* of the next message */
+	uint32_t read_count;	  /* Reads posted and not completed */
 };
 
 enum iwarp_step {
@@ -128,20 +131,20 @@ struct iwarp_receive_state {
 	enum iwarp_step step;
 	uint8_t header[MPA_LENGTH_SIZE + DDP_HEADER_MAX];
 	uint8_t trailer[MPA_TRAILER_MAX];
-	uint32_t held;         /* bytes of header or trailer that are there */
-	uint32_t header_size;  /* bytes of it, as far as its beginning tells */
+	uint32_t held;	      /* bytes of header or trailer that are there */
+	uint32_t header_size; /* bytes of it, as far as its beginning tells */
 	uint32_t ulpdu_length;
-	uint32_t crc;          /* running, over the FPDU so far */
+	uint32_t crc; /* running, over the FPDU so far */
 	struct ddp_segment segment;
-	uint8_t *place;        /* where the payload goes on */
-	uint32_t left;         /* bytes of it still to come */
-	uint32_t payload;      /* bytes of it in this segment */
+	uint8_t *place;		     /* where the payload goes on */
+	uint32_t left;		     /* bytes of it still to come */
+	uint32_t payload;	     /* bytes of it in this segment */
 	struct iwarp_window *window; /* that a Write goes to */
-	bool message_open;     /* a Send has begun */
+	bool message_open;	     /* a Send has begun */
 	enum rdmap_opcode message_opcode;
 	uint32_t message_bytes;
 	struct iwarp_posted_receive message; /* where it goes */
-	uint32_t msn[DDP_QUEUES]; /* expected next */
+	uint32_t msn[DDP_QUEUES];	     /* expected next */
 	uint8_t terminate[RDMAP_TERMINATE_MAX];
 };
 
@@ -149,7 +152,7 @@ struct iwarp_receive_state {
 struct iwarp_setup {
 	size_t length;
 	uint8_t bytes[MPA_FRAME_MAX + 1]; /* one more shows that somebody spoke too early */
-	struct mpa_frame offer;           /* responder: what the initiator asked for */
+	struct mpa_frame offer;		  /* responder: what the initiator asked for */
 };
 
 struct iwarp_qp {
@@ -208,7 +211,8 @@ void iwarp_qp_destroy(struct fabric_qp *qp);
 
 /* iwarp_queue.c */
 
-int iwarp_queue_create(struct iwarp_qp *qp); /* room for what qp->base.limits says; once, when they are fixed */
+int iwarp_queue_create(
+	struct iwarp_qp *qp); /* room for what qp->base.limits says; once, when they are fixed */
 void iwarp_queue_destroy(struct iwarp_qp *qp);
 int iwarp_post_receive(struct fabric_qp *qp, uint64_t id, const struct fabric_sge *sge);
 int iwarp_post(struct fabric_qp *qp, const struct fabric_work *first);
@@ -241,7 +245,8 @@ void iwarp_terminate(struct iwarp_qp *qp, enum rdmap_error error);
 
 void iwarp_transmit(struct iwarp_qp *qp);
 void iwarp_writable(struct iwarp_qp *qp); /* EPOLLOUT */
-bool iwarp_send_frame(struct iwarp_qp *qp, const uint8_t *bytes, size_t length); /* all of it, or false */
+bool iwarp_send_frame(struct iwarp_qp *qp, const uint8_t *bytes,
+		      size_t length); /* all of it, or false */
 void iwarp_send_terminate(struct iwarp_qp *qp, enum rdmap_error error);
 
 /* iwarp_receive.c */
@@ -251,16 +256,17 @@ bool iwarp_receive(struct iwarp_qp *qp);       /* as iwarp_deliver */
 
 /* iwarp_memory.c */
 
-int iwarp_register(struct fabric_device *device, void *base, size_t length, struct fabric_region **ret);
+int iwarp_register(struct fabric_device *device, void *base, size_t length,
+		   struct fabric_region **ret);
 void iwarp_deregister(struct fabric_region *region);
 bool iwarp_region_holds(const struct fabric_region *region, const void *address, uint64_t length);
-int iwarp_expose(struct fabric_qp *qp, struct fabric_region *region, void *base, size_t length, unsigned access,
-		 uint64_t id, struct fabric_window **ret);
+int iwarp_expose(struct fabric_qp *qp, struct fabric_region *region, void *base, size_t length,
+		 unsigned access, uint64_t id, struct fabric_window **ret);
 int iwarp_revoke(struct fabric_window *window, uint64_t id);
 void iwarp_windows_destroy(struct iwarp_qp *qp);
 /* The memory that the peer names, if it may; else NULL and the error, worded as for RDMAP. */
-struct iwarp_window *iwarp_window_find(struct iwarp_qp *qp, uint32_t stag, uint64_t to, uint64_t length,
-				       unsigned access, enum rdmap_error *error);
+struct iwarp_window *iwarp_window_find(struct iwarp_qp *qp, uint32_t stag, uint64_t to,
+				       uint64_t length, unsigned access, enum rdmap_error *error);
 bool iwarp_window_invalidate(struct iwarp_qp *qp, uint32_t stag);
 
 #endif

@@ -18,7 +18,8 @@ enum {
 };
 #define OFFSET_MASK (((uint64_t)1 << 56) - PAGE) /* far from the end: no window wraps */
 
-int iwarp_register(struct fabric_device *device, void *base, size_t length, struct fabric_region **ret)
+int iwarp_register(struct fabric_device *device, void *base, size_t length,
+		   struct fabric_region **ret)
 {
 	struct fabric_region *region;
 
@@ -80,8 +81,8 @@ static uint32_t table_free_slot(const struct iwarp_window_table *table, uint32_t
 	return slot;
 }
 
-int iwarp_expose(struct fabric_qp *base_qp, struct fabric_region *region, void *base, size_t length, unsigned access,
-		 uint64_t id, struct fabric_window **ret)
+int iwarp_expose(struct fabric_qp *base_qp, struct fabric_region *region, void *base, size_t length,
+		 unsigned access, uint64_t id, struct fabric_window **ret)
 {
 	struct iwarp_qp *qp = iwarp_qp(base_qp);
 	struct iwarp_window *window;
@@ -147,7 +148,8 @@ int iwarp_revoke(struct fabric_window *base, uint64_t id)
 	if (result < 0)
 		return result;
 	if (window->responses && qp->state != IWARP_ENDED)
-		iwarp_end(qp, CLOSE_PROTOCOL_ERROR, "a window was revoked while the peer was reading it");
+		iwarp_end(qp, CLOSE_PROTOCOL_ERROR,
+			  "a window was revoked while the peer was reading it");
 	if (qp->receive.window == window) {
 		qp->receive.window = NULL;
 		if (qp->state != IWARP_ENDED)
@@ -177,8 +179,8 @@ static struct iwarp_window *window_by_stag(struct iwarp_qp *qp, uint32_t stag)
 	return window && window->base.token == stag ? window : NULL;
 }
 
-struct iwarp_window *iwarp_window_find(struct iwarp_qp *qp, uint32_t stag, uint64_t to, uint64_t length,
-				       unsigned access, enum rdmap_error *error)
+struct iwarp_window *iwarp_window_find(struct iwarp_qp *qp, uint32_t stag, uint64_t to,
+				       uint64_t length, unsigned access, enum rdmap_error *error)
 {
 	struct iwarp_window *window = window_by_stag(qp, stag);
 

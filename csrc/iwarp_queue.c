@@ -20,7 +20,7 @@
 #include "iwarp.h"
 
 enum {
-	RECEIVES_FIRST = 32,    /* posted receives that there is room for at first; it doubles */
+	RECEIVES_FIRST = 32,	/* posted receives that there is room for at first; it doubles */
 	COMPLETIONS_FIRST = 64, /* likewise */
 };
 
@@ -96,7 +96,8 @@ void iwarp_queue_destroy(struct iwarp_qp *qp)
 
 static bool may_post(const struct iwarp_qp *qp)
 {
-	return qp->state == IWARP_ACCEPTED || qp->state == IWARP_ESTABLISHED || qp->state == IWARP_ENDED;
+	return qp->state == IWARP_ACCEPTED || qp->state == IWARP_ESTABLISHED ||
+	       qp->state == IWARP_ENDED;
 }
 
 int iwarp_post_receive(struct fabric_qp *base, uint64_t id, const struct fabric_sge *sge)
@@ -115,15 +116,16 @@ int iwarp_post_receive(struct fabric_qp *base, uint64_t id, const struct fabric_
 		return result;
 	if (qp->receive_count == qp->receive_room) {
 		uint32_t room = qp->receive_room ? qp->receive_room * 2 : RECEIVES_FIRST;
-		struct iwarp_posted_receive *receives = realloc(qp->receives, room * sizeof(*receives));
+		struct iwarp_posted_receive *receives =
+			realloc(qp->receives, room * sizeof(*receives));
 
 		if (!receives)
 			return -ENOMEM;
 		qp->receives = receives;
 		qp->receive_room = room;
 	}
-	qp->receives[qp->receive_count++] =
-		(struct iwarp_posted_receive){.id = id, .address = sge->address, .length = sge->length};
+	qp->receives[qp->receive_count++] = (struct iwarp_posted_receive){
+		.id = id, .address = sge->address, .length = sge->length};
 	if (qp->state == IWARP_ENDED)
 		iwarp_schedule(qp);
 	return 0;
@@ -131,22 +133,26 @@ int iwarp_post_receive(struct fabric_qp *base, uint64_t id, const struct fabric_
 
 static enum rdmap_opcode opcode_of(enum fabric_opcode opcode)
 {
-	switch (opcode) {
-	case FABRIC_SEND_INVALIDATE: return RDMAP_SEND_INVALIDATE;
-	case FABRIC_WRITE: return RDMAP_WRITE;
-	case FABRIC_READ: return RDMAP_READ_REQUEST;
-	default: return RDMAP_SEND;
-	}
+	static const enum rdmap_opcode opcodes[] = {
+		[FABRIC_SEND] = RDMAP_SEND,
+		[FABRIC_SEND_INVALIDATE] = RDMAP_SEND_INVALIDATE,
+		[FABRIC_WRITE] = RDMAP_WRITE,
+		[FABRIC_READ] = RDMAP_READ_REQUEST,
+	};
+
+	return opcodes[opcode];
 }
 
 static enum fabric_opcode fabric_opcode_of(enum rdmap_opcode opcode)
 {
-	switch (opcode) {
-	case RDMAP_SEND_INVALIDATE: return FABRIC_SEND_INVALIDATE;
-	case RDMAP_WRITE: return FABRIC_WRITE;
-	case RDMAP_READ_REQUEST: return FABRIC_READ;
-	default: return FABRIC_SEND;
-	}
+	static const enum fabric_opcode opcodes[] = {
+		[RDMAP_WRITE] = FABRIC_WRITE,
+		[RDMAP_READ_REQUEST] = FABRIC_READ,
+		[RDMAP_SEND] = FABRIC_SEND,
+		[RDMAP_SEND_INVALIDATE] = FABRIC_SEND_INVALIDATE,
+	};
+
+	return opcodes[opcode];
 }
 
 static int work_check(const struct iwarp_qp *qp, const struct fabric_work *work)
@@ -159,7 +165,8 @@ static int work_check(const struct iwarp_qp *qp, const struct fabric_work *work)
 	if (work->sge_count > (work->opcode == FABRIC_READ ? limits->read_sges : limits->send_sges))
 		return -ENOSPC;
 	for (uint32_t i = 0; i < work->sge_count; i++) {
-		if (!iwarp_region_holds(work->sges[i].region, work->sges[i].address, work->sges[i].length))
+		if (!iwarp_region_holds(work->sges[i].region, work->sges[i].address,
+					work->sges[i].length))
 			return -EINVAL;
 		length += work->sges[i].length;
 	}
@@ -348,7 +355,8 @@ static bool deliver_disconnected(struct iwarp_qp *qp)
 	qp->state = IWARP_CLOSED;
 	loop_task_cancel(qp->base.fabric->loop, &qp->task);
 	qp->alive = &alive;
-	qp->base.events->disconnected(&qp->base, qp->reason, qp->words, loop_now(qp->base.fabric->loop));
+	qp->base.events->disconnected(&qp->base, qp->reason, qp->words,
+				      loop_now(qp->base.fabric->loop));
 	if (alive)
 		qp->alive = NULL;
 	return alive;
@@ -400,7 +408,8 @@ void iwarp_end(struct iwarp_qp *qp, enum close_reason reason, const char *format
 void iwarp_terminate(struct iwarp_qp *qp, enum rdmap_error error)
 {
 	iwarp_send_terminate(qp, error);
-	iwarp_end(qp, CLOSE_PROTOCOL_ERROR, "the peer broke the protocol; sent Terminate 0x%04x, %s", error,
+	iwarp_end(qp, CLOSE_PROTOCOL_ERROR,
+		  "the peer broke the protocol; sent Terminate 0x%04x, %s", error,
 		  rdmap_error_words(error));
 }
 

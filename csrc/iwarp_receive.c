@@ -57,7 +57,8 @@ static int begin_send(struct iwarp_qp *qp)
 		receive->message_bytes = 0;
 	}
 	if (segment->mo != receive->message_bytes || segment->opcode != receive->message_opcode)
-		return segment->mo != receive->message_bytes ? DDP_UNTAGGED_MO : RDMAP_UNEXPECTED_OPCODE;
+		return segment->mo != receive->message_bytes ? DDP_UNTAGGED_MO
+							     : RDMAP_UNEXPECTED_OPCODE;
 	if (receive->payload > receive->message.length - receive->message_bytes)
 		return DDP_UNTAGGED_TOO_LONG;
 	receive->place = receive->message.address + receive->message_bytes;
@@ -73,14 +74,19 @@ static int begin_write(struct iwarp_qp *qp)
 
 	if (!receive->payload)
 		return NO_ERROR;
-	receive->window = iwarp_window_find(qp, segment->stag, segment->to, receive->payload, FABRIC_PEER_WRITES, &error);
+	receive->window = iwarp_window_find(qp, segment->stag, segment->to, receive->payload,
+					    FABRIC_PEER_WRITES, &error);
 	if (!receive->window) {
 		trace_count(TRACE_IWARP_ACCESS_REFUSALS);
 		switch (error) {
-		case RDMAP_INVALID_STAG: return DDP_TAGGED_INVALID_STAG;
-		case RDMAP_BOUNDS: return DDP_TAGGED_BOUNDS;
-		case RDMAP_TO_WRAP: return DDP_TAGGED_TO_WRAP;
-		default: return RDMAP_ACCESS;
+		case RDMAP_INVALID_STAG:
+			return DDP_TAGGED_INVALID_STAG;
+		case RDMAP_BOUNDS:
+			return DDP_TAGGED_BOUNDS;
+		case RDMAP_TO_WRAP:
+			return DDP_TAGGED_TO_WRAP;
+		default:
+			return RDMAP_ACCESS;
 		}
 	}
 	receive->place = receive->window->memory + (segment->to - receive->window->base.offset);
@@ -99,7 +105,8 @@ static int begin_read_response(struct iwarp_qp *qp)
 	if (segment->to != read->done || receive->payload > read->length - read->done ||
 	    segment->last != (receive->payload == read->length - read->done))
 		return DDP_TAGGED_BOUNDS;
-	receive->place = read->piece_count ? (uint8_t *)read->pieces[0].iov_base + read->done : NULL;
+	receive->place =
+		read->piece_count ? (uint8_t *)read->pieces[0].iov_base + read->done : NULL;
 	return NO_ERROR;
 }
 
@@ -112,8 +119,9 @@ static int begin_read_request(struct iwarp_qp *qp)
 		return DDP_UNTAGGED_MSN;
 	if (qp->responses.used == qp->responses.count)
 		return RDMAP_STREAM_CATASTROPHIC;
-	if (segment->read.size && !iwarp_window_find(qp, segment->read.source_stag, segment->read.source_to,
-						     segment->read.size, FABRIC_PEER_READS, &error)) {
+	if (segment->read.size &&
+	    !iwarp_window_find(qp, segment->read.source_stag, segment->read.source_to,
+			       segment->read.size, FABRIC_PEER_READS, &error)) {
 		trace_count(TRACE_IWARP_ACCESS_REFUSALS);
 		return (int)error;
 	}
@@ -131,18 +139,23 @@ static int begin_terminate(struct iwarp_qp *qp)
 static int begin_segment(struct iwarp_qp *qp)
 {
 	switch (qp->receive.segment.opcode) {
-	case RDMAP_WRITE: return begin_write(qp);
-	case RDMAP_READ_REQUEST: return begin_read_request(qp);
-	case RDMAP_READ_RESPONSE: return begin_read_response(qp);
-	case RDMAP_TERMINATE: return begin_terminate(qp);
-	default: return begin_send(qp);
+	case RDMAP_WRITE:
+		return begin_write(qp);
+	case RDMAP_READ_REQUEST:
+		return begin_read_request(qp);
+	case RDMAP_READ_RESPONSE:
+		return begin_read_response(qp);
+	case RDMAP_TERMINATE:
+		return begin_terminate(qp);
+	default:
+		return begin_send(qp);
 	}
 }
 
 static void refuse(struct iwarp_qp *qp, enum rdmap_error error)
 {
-	static const enum trace_counter counters[] = {TRACE_IWARP_RDMAP_ERRORS, TRACE_IWARP_DDP_ERRORS,
-						      TRACE_IWARP_MPA_ERRORS};
+	static const enum trace_counter counters[] = {
+		TRACE_IWARP_RDMAP_ERRORS, TRACE_IWARP_DDP_ERRORS, TRACE_IWARP_MPA_ERRORS};
 
 	trace_count(counters[error >> 12]);
 	iwarp_terminate(qp, error);
@@ -173,8 +186,10 @@ static void header_complete(struct iwarp_qp *qp)
 
 	receive->step = IWARP_PAYLOAD;
 	receive->held = 0;
-	receive->payload = receive->left = MPA_LENGTH_SIZE + receive->ulpdu_length - receive->header_size;
-	if (ddp_parse(receive->header + MPA_LENGTH_SIZE, receive->ulpdu_length, &receive->segment, &error) < 0)
+	receive->payload = receive->left =
+		MPA_LENGTH_SIZE + receive->ulpdu_length - receive->header_size;
+	if (ddp_parse(receive->header + MPA_LENGTH_SIZE, receive->ulpdu_length, &receive->segment,
+		      &error) < 0)
 		result = (int)error;
 	else
 		result = begin_segment(qp);
@@ -231,7 +246,8 @@ static void end_read_request(struct iwarp_qp *qp)
 	struct iwarp_window *window = NULL;
 
 	if (read->size) {
-		window = iwarp_window_find(qp, read->source_stag, read->source_to, read->size, FABRIC_PEER_READS, &error);
+		window = iwarp_window_find(qp, read->source_stag, read->source_to, read->size,
+					   FABRIC_PEER_READS, &error);
 		if (!window) {
 			refuse(qp, error);
 			return;
@@ -247,7 +263,8 @@ static void end_read_request(struct iwarp_qp *qp)
 	if (window) {
 		window->responses++;
 		response->piece_count = 1;
-		response->pieces[0].iov_base = window->memory + (read->source_to - window->base.offset);
+		response->pieces[0].iov_base =
+			window->memory + (read->source_to - window->base.offset);
 		response->pieces[0].iov_len = read->size;
 	}
 	iwarp_queue_push(&qp->send.responses, response);
@@ -286,8 +303,9 @@ static void end_terminate(struct iwarp_qp *qp)
 	access = rdmap_error_is_access(terminate.error);
 	if (access && terminate.error >> 12 == RDMAP_INVALID_STAG >> 12)
 		refused_read(qp, &terminate);
-	iwarp_end(qp, access ? CLOSE_REMOTE_ACCESS : CLOSE_PROTOCOL_ERROR, "the peer sent Terminate 0x%04x, %s",
-		  terminate.error, rdmap_error_words(terminate.error));
+	iwarp_end(qp, access ? CLOSE_REMOTE_ACCESS : CLOSE_PROTOCOL_ERROR,
+		  "the peer sent Terminate 0x%04x, %s", terminate.error,
+		  rdmap_error_words(terminate.error));
 }
 
 static void segment_complete(struct iwarp_qp *qp)
@@ -304,11 +322,20 @@ static void segment_complete(struct iwarp_qp *qp)
 		iwarp_schedule(qp);
 	}
 	switch (receive->segment.opcode) {
-	case RDMAP_WRITE: break;
-	case RDMAP_READ_REQUEST: end_read_request(qp); break;
-	case RDMAP_READ_RESPONSE: end_read_response(qp); break;
-	case RDMAP_TERMINATE: end_terminate(qp); break;
-	default: end_send(qp); break;
+	case RDMAP_WRITE:
+		break;
+	case RDMAP_READ_REQUEST:
+		end_read_request(qp);
+		break;
+	case RDMAP_READ_RESPONSE:
+		end_read_response(qp);
+		break;
+	case RDMAP_TERMINATE:
+		end_terminate(qp);
+		break;
+	default:
+		end_send(qp);
+		break;
 	}
 	next_fpdu(receive);
 }
@@ -328,7 +355,8 @@ static void payload_placed(struct iwarp_qp *qp, size_t length)
 		receive->step = IWARP_TRAILER;
 }
 
-static size_t collect(uint8_t *field, uint32_t *held, uint32_t wanted, const uint8_t *bytes, size_t length)
+static size_t collect(uint8_t *field, uint32_t *held, uint32_t wanted, const uint8_t *bytes,
+		      size_t length)
 {
 	size_t take = wanted - *held < length ? wanted - *held : length;
 
@@ -377,9 +405,15 @@ static void consume(struct iwarp_qp *qp, const uint8_t *bytes, size_t length)
 		size_t take;
 
 		switch (qp->receive.step) {
-		case IWARP_HEADER: take = consume_header(qp, bytes, length); break;
-		case IWARP_PAYLOAD: take = consume_payload(qp, bytes, length); break;
-		default: take = consume_trailer(qp, bytes, length); break;
+		case IWARP_HEADER:
+			take = consume_header(qp, bytes, length);
+			break;
+		case IWARP_PAYLOAD:
+			take = consume_payload(qp, bytes, length);
+			break;
+		default:
+			take = consume_trailer(qp, bytes, length);
+			break;
 		}
 		bytes += take;
 		length -= take;
@@ -408,7 +442,8 @@ static void stream_ended(struct iwarp_qp *qp, int error)
 	if (error)
 		iwarp_end(qp, CLOSE_PEER_LOST, "receiving failed: %s", strerror(error));
 	else if (receive->step != IWARP_HEADER || receive->held || receive->message_open)
-		iwarp_end(qp, CLOSE_PEER_LOST, "the peer closed the connection in the middle of a message");
+		iwarp_end(qp, CLOSE_PEER_LOST,
+			  "the peer closed the connection in the middle of a message");
 	else
 		iwarp_end(qp, CLOSE_BY_PEER, "the peer closed the connection");
 }
@@ -419,8 +454,10 @@ static size_t receive_once(struct iwarp_qp *qp, bool *full)
 	struct iwarp_receive_state *receive = &qp->receive;
 	uint8_t *staging = iwarp_fabric_of(qp)->staging;
 	bool direct = receive->step == IWARP_PAYLOAD && receive->left >= IWARP_DIRECT_MIN;
-	struct iovec pieces[2] = {{receive->place, direct ? receive->left : 0}, {staging, staging_size(qp, direct)}};
-	struct msghdr message = {.msg_iov = direct ? pieces : pieces + 1, .msg_iovlen = direct ? 2 : 1};
+	struct iovec pieces[2] = {{receive->place, direct ? receive->left : 0},
+				  {staging, staging_size(qp, direct)}};
+	struct msghdr message = {.msg_iov = direct ? pieces : pieces + 1,
+				 .msg_iovlen = direct ? 2 : 1};
 	ssize_t received = recvmsg(qp->fd, &message, MSG_DONTWAIT);
 	size_t placed;
 

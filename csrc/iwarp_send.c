@@ -58,7 +58,9 @@ static void batch_piece(struct batch *batch, void *base, size_t length)
 
 static uint32_t payload_max(const struct iwarp_qp *qp, enum rdmap_opcode opcode)
 {
-	uint32_t header = opcode == RDMAP_WRITE || opcode == RDMAP_READ_RESPONSE ? DDP_TAGGED_SIZE : DDP_UNTAGGED_SIZE;
+	uint32_t header = opcode == RDMAP_WRITE || opcode == RDMAP_READ_RESPONSE
+				  ? DDP_TAGGED_SIZE
+				  : DDP_UNTAGGED_SIZE;
 	uint32_t size = MPA_LENGTH_SIZE + iwarp_fabric_of(qp)->config.max_ulpdu;
 
 	/* A multiple of 4 with its header: only the last FPDU of a message is padded. */
@@ -90,8 +92,8 @@ static struct ddp_segment segment_of(const struct iwarp_work *work, uint32_t don
 }
 
 /* Adds [done, done + length) of the message's memory; returns the running CRC. */
-static uint32_t batch_payload(struct batch *batch, const struct iwarp_work *work, uint32_t done, uint32_t length,
-			      bool crc, uint32_t state)
+static uint32_t batch_payload(struct batch *batch, const struct iwarp_work *work, uint32_t done,
+			      uint32_t length, bool crc, uint32_t state)
 {
 	for (uint32_t i = 0; length; i++) {
 		size_t have = work->pieces[i].iov_len;
@@ -114,8 +116,8 @@ static uint32_t batch_payload(struct batch *batch, const struct iwarp_work *work
 }
 
 /* Step 2. `done`: bytes of the message before this FPDU. */
-static struct batch_entry *batch_fpdu(struct batch *batch, const struct iwarp_qp *qp, struct iwarp_work *work,
-				      uint32_t done)
+static struct batch_entry *batch_fpdu(struct batch *batch, const struct iwarp_qp *qp,
+				      struct iwarp_work *work, uint32_t done)
 {
 	struct batch_entry *entry = &batch->entries[batch->entry_count++];
 	uint32_t most = payload_max(qp, work->opcode), left = work->length - done;
@@ -125,7 +127,8 @@ static struct batch_entry *batch_fpdu(struct batch *batch, const struct iwarp_qp
 
 	if (work->opcode == RDMAP_READ_REQUEST)
 		left = 0;
-	*entry = (struct batch_entry){.work = work, .payload = left < most ? left : most, .last = left <= most};
+	*entry = (struct batch_entry){
+		.work = work, .payload = left < most ? left : most, .last = left <= most};
 	segment = segment_of(work, done, entry->last);
 	header_size = ddp_build(&segment, header + MPA_LENGTH_SIZE);
 	ulpdu_length = header_size + entry->payload;
@@ -149,7 +152,8 @@ static bool batch_has_room(const struct batch *batch)
 }
 
 /* Adds FPDUs of one message; true: all that it has. */
-static bool batch_message(struct batch *batch, const struct iwarp_qp *qp, struct iwarp_work *work, bool response)
+static bool batch_message(struct batch *batch, const struct iwarp_qp *qp, struct iwarp_work *work,
+			  bool response)
 {
 	uint32_t done = work->opcode == RDMAP_READ_REQUEST ? 0 : work->done;
 
@@ -241,7 +245,8 @@ static void commit(struct iwarp_qp *qp, const struct batch *batch, size_t sent)
 static void wait_for_room(struct iwarp_qp *qp, bool blocked)
 {
 	qp->send.blocked = blocked;
-	loop_watch_change(qp->base.fabric->loop, &qp->watch, blocked ? EPOLLIN | EPOLLOUT : EPOLLIN);
+	loop_watch_change(qp->base.fabric->loop, &qp->watch,
+			  blocked ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
 /* Step 3. False: nothing more to do now. */
@@ -300,7 +305,8 @@ bool iwarp_send_frame(struct iwarp_qp *qp, const uint8_t *bytes, size_t length)
 void iwarp_send_terminate(struct iwarp_qp *qp, enum rdmap_error error)
 {
 	const struct iwarp_receive_state *receive = &qp->receive;
-	struct rdmap_terminate terminate = {.error = (uint16_t)error, .segment_length = (uint16_t)receive->ulpdu_length};
+	struct rdmap_terminate terminate = {.error = (uint16_t)error,
+					    .segment_length = (uint16_t)receive->ulpdu_length};
 	const struct ddp_segment segment = {.opcode = RDMAP_TERMINATE, .last = true, .msn = 1};
 	uint8_t bytes[MPA_LENGTH_SIZE + DDP_UNTAGGED_SIZE + RDMAP_TERMINATE_MAX + MPA_TRAILER_MAX];
 	uint32_t length;
@@ -309,7 +315,8 @@ void iwarp_send_terminate(struct iwarp_qp *qp, enum rdmap_error error)
 		return;
 	if (error >> 12 != MPA_CRC_ERROR >> 12 && receive->step != IWARP_HEADER) {
 		terminate.header_length = receive->header_size - MPA_LENGTH_SIZE;
-		memcpy(terminate.header, receive->header + MPA_LENGTH_SIZE, terminate.header_length);
+		memcpy(terminate.header, receive->header + MPA_LENGTH_SIZE,
+		       terminate.header_length);
 	}
 	length = ddp_build(&segment, bytes + MPA_LENGTH_SIZE);
 	length += rdmap_terminate_build(&terminate, bytes + MPA_LENGTH_SIZE + length);

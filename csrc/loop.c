@@ -25,7 +25,7 @@ struct loop {
 	struct loop_timer **timers; /* a binary heap, the earliest deadline first */
 	size_t timer_count, timer_room;
 
-	struct loop_task tasks;   /* sentinel of the list for the next turn */
+	struct loop_task tasks;	  /* sentinel of the list for the next turn */
 	struct loop_task running; /* sentinel of the list of this turn */
 };
 
@@ -312,7 +312,8 @@ static void dispatch(struct loop *loop)
 
 int loop_turn(struct loop *loop, nanoseconds longest)
 {
-	int count = epoll_wait(loop->epoll, loop->events, LOOP_EVENTS, sleep_milliseconds(loop, longest));
+	int count = epoll_wait(loop->epoll, loop->events, LOOP_EVENTS,
+			       sleep_milliseconds(loop, longest));
 
 	if (count < 0 && errno != EINTR)
 		return -errno;

@@ -49,7 +49,8 @@ static void parse_enhanced(const uint8_t *words, struct mpa_frame *ret)
 	ret->ird = ird & DEPTH_MASK;
 	ret->ord = ord & DEPTH_MASK;
 	ret->peer_to_peer = ird & WORD_HIGH;
-	ret->ready = (ird & WORD_LOW ? MPA_READY_ZERO_FPDU : 0) | (ord & WORD_HIGH ? MPA_READY_ZERO_WRITE : 0) |
+	ret->ready = (ird & WORD_LOW ? MPA_READY_ZERO_FPDU : 0) |
+		     (ord & WORD_HIGH ? MPA_READY_ZERO_WRITE : 0) |
 		     (ord & WORD_LOW ? MPA_READY_ZERO_READ : 0);
 }
 
@@ -93,16 +94,18 @@ int mpa_frame_build(const struct mpa_frame *frame, uint8_t *bytes, size_t size)
 	size_t private_data = enhanced + frame->private_data_length;
 	uint8_t *at = bytes + MPA_HEADER_SIZE;
 
-	if (frame->private_data_length > MPA_PRIVATE_DATA_MAX || private_data > MPA_PRIVATE_DATA_MAX ||
-	    MPA_HEADER_SIZE + private_data > size)
+	if (frame->private_data_length > MPA_PRIVATE_DATA_MAX ||
+	    private_data > MPA_PRIVATE_DATA_MAX || MPA_HEADER_SIZE + private_data > size)
 		return -EMSGSIZE;
 	memcpy(bytes, frame->reply ? reply_key : request_key, KEY_SIZE);
-	put_be16(bytes + FLAGS_AT, (uint16_t)((frame->markers ? FLAG_MARKERS : 0) | (frame->crc ? FLAG_CRC : 0) |
-					      (frame->rejected ? FLAG_REJECTED : 0) |
-					      (frame->enhanced ? FLAG_ENHANCED : 0) | frame->revision));
+	put_be16(bytes + FLAGS_AT,
+		 (uint16_t)((frame->markers ? FLAG_MARKERS : 0) | (frame->crc ? FLAG_CRC : 0) |
+			    (frame->rejected ? FLAG_REJECTED : 0) |
+			    (frame->enhanced ? FLAG_ENHANCED : 0) | frame->revision));
 	put_be16(bytes + LENGTH_AT, (uint16_t)private_data);
 	if (enhanced) {
-		put_be16(at, (uint16_t)((frame->ird & DEPTH_MASK) | (frame->peer_to_peer ? WORD_HIGH : 0) |
+		put_be16(at, (uint16_t)((frame->ird & DEPTH_MASK) |
+					(frame->peer_to_peer ? WORD_HIGH : 0) |
 					(frame->ready & MPA_READY_ZERO_FPDU ? WORD_LOW : 0)));
 		put_be16(at + 2, (uint16_t)((frame->ord & DEPTH_MASK) |
 					    (frame->ready & MPA_READY_ZERO_WRITE ? WORD_HIGH : 0) |

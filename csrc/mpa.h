@@ -19,12 +19,12 @@
 #include <stdint.h>
 
 enum {
-	MPA_HEADER_SIZE = 20,         /* key, flags, revision, length of the private data */
-	MPA_ENHANCED_SIZE = 4,        /* IRD and ORD words of revision 2, first in the private data */
-	MPA_PRIVATE_DATA_MAX = 512,   /* RFC 5044 section 7.1.1, with the IRD and ORD words */
+	MPA_HEADER_SIZE = 20,	    /* key, flags, revision, length of the private data */
+	MPA_ENHANCED_SIZE = 4,	    /* IRD and ORD words of revision 2, first in the private data */
+	MPA_PRIVATE_DATA_MAX = 512, /* RFC 5044 section 7.1.1, with the IRD and ORD words */
 	MPA_FRAME_MAX = MPA_HEADER_SIZE + MPA_PRIVATE_DATA_MAX,
-	MPA_DEPTH_UNKNOWN = 0x3FFF,   /* RFC 6581 section 9.1: not negotiated */
-	MPA_LENGTH_SIZE = 2,          /* of an FPDU */
+	MPA_DEPTH_UNKNOWN = 0x3FFF, /* RFC 6581 section 9.1: not negotiated */
+	MPA_LENGTH_SIZE = 2,	    /* of an FPDU */
 	MPA_CRC_SIZE = 4,
 	MPA_TRAILER_MAX = 3 + MPA_CRC_SIZE,
 	MPA_ULPDU_MAX = 65535,

@@ -75,7 +75,8 @@ static void post_receive(struct bench *bench)
 static void post_more(struct bench *bench)
 {
 	while (bench->posted < CHUNKS && bench->posted - bench->completed < DEPTH)
-		post(bench, bench->opcode, bench->memory + (bench->posted++ % DEPTH) * CHUNK, CHUNK, bench->region);
+		post(bench, bench->opcode, bench->memory + (bench->posted++ % DEPTH) * CHUNK, CHUNK,
+		     bench->region);
 	if (bench->completed == CHUNKS)
 		post(bench, FABRIC_SEND, bench->messages + MESSAGE, MESSAGE, bench->control);
 }
@@ -95,8 +96,8 @@ static void received(struct bench *bench)
 		bench->done = true;
 }
 
-static void on_completions(struct fabric_qp *qp, const struct fabric_completion *completions, size_t count,
-			   nanoseconds now)
+static void on_completions(struct fabric_qp *qp, const struct fabric_completion *completions,
+			   size_t count, nanoseconds now)
 {
 	struct bench *bench = qp->owner;
 
@@ -107,7 +108,8 @@ static void on_completions(struct fabric_qp *qp, const struct fabric_completion 
 		CHECK(completions[i].status == FABRIC_OK);
 		if (completions[i].opcode == FABRIC_RECEIVE) {
 			received(bench);
-		} else if (completions[i].opcode == FABRIC_WRITE || completions[i].opcode == FABRIC_READ) {
+		} else if (completions[i].opcode == FABRIC_WRITE ||
+			   completions[i].opcode == FABRIC_READ) {
 			bench->completed++;
 			post_more(bench);
 		}
@@ -120,7 +122,8 @@ static void on_established(struct fabric_qp *qp, nanoseconds now)
 	((struct bench *)qp->owner)->established = true;
 }
 
-static void on_disconnected(struct fabric_qp *qp, enum close_reason reason, const char *words, nanoseconds now)
+static void on_disconnected(struct fabric_qp *qp, enum close_reason reason, const char *words,
+			    nanoseconds now)
 {
 	struct bench *bench = qp->owner;
 
@@ -134,7 +137,11 @@ static void on_disconnected(struct fabric_qp *qp, enum close_reason reason, cons
 static const struct fabric_events events = {on_established, on_completions, on_disconnected};
 
 static const struct fabric_parameters parameters = {
-	.limits = {.send_queue = 64, .receive_queue = 8, .send_sges = 4, .initiator_depth = 16, .responder_depth = 16},
+	.limits = {.send_queue = 64,
+		   .receive_queue = 8,
+		   .send_sges = 4,
+		   .initiator_depth = 16,
+		   .responder_depth = 16},
 };
 
 static void prepare(struct bench *bench, struct fabric_qp *qp)
@@ -143,8 +150,10 @@ static void prepare(struct bench *bench, struct fabric_qp *qp)
 	bench->memory = malloc((size_t)CHUNK * DEPTH);
 	CHECK(bench->memory);
 	memset(bench->memory, 7, (size_t)CHUNK * DEPTH);
-	CHECK(fabric_register(qp->device, bench->memory, (size_t)CHUNK * DEPTH, &bench->region) == 0);
-	CHECK(fabric_register(qp->device, bench->messages, sizeof(bench->messages), &bench->control) == 0);
+	CHECK(fabric_register(qp->device, bench->memory, (size_t)CHUNK * DEPTH, &bench->region) ==
+	      0);
+	CHECK(fabric_register(qp->device, bench->messages, sizeof(bench->messages),
+			      &bench->control) == 0);
 	post_receive(bench);
 }
 
@@ -186,12 +195,13 @@ static void connect_iwarp(struct bench *bench)
 	struct fabric_qp *qp;
 
 	CHECK(fabric_connect(bench->fabric, (struct sockaddr *)&bench->listener->address,
-			     bench->listener->address_length, &parameters, &events, bench, &qp) == 0);
+			     bench->listener->address_length, &parameters, &events, bench,
+			     &qp) == 0);
 	prepare(bench, qp);
 	while (!bench->established)
 		CHECK(loop_turn(bench->loop, SECOND) == 0);
-	CHECK(fabric_expose(qp, bench->region, bench->memory, CHUNK, FABRIC_PEER_READS | FABRIC_PEER_WRITES, 0,
-			    &bench->window) == 0);
+	CHECK(fabric_expose(qp, bench->region, bench->memory, CHUNK,
+			    FABRIC_PEER_READS | FABRIC_PEER_WRITES, 0, &bench->window) == 0);
 }
 
 /* The raw stream: 1 MiB buffers, one connection. */
@@ -244,7 +254,8 @@ int main(int argc, char **argv)
 {
 	static double raw[ROUNDS_MAX], writes[ROUNDS_MAX], reads[ROUNDS_MAX];
 	int rounds = argc > 1 ? atoi(argv[1]) : 5, raw_listener, raw_fd;
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in address = {.sin_family = AF_INET,
+				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	struct sockaddr_in raw_address = address;
 	const struct fabric_iwarp_config config = {
 		.crc = getenv("BENCH_CRC") != NULL,
@@ -256,20 +267,23 @@ int main(int argc, char **argv)
 
 	CHECK(rounds > 0 && rounds <= ROUNDS_MAX);
 	raw_listener = socket(AF_INET, SOCK_STREAM, 0);
-	CHECK(bind(raw_listener, (struct sockaddr *)&raw_address, length) == 0 && listen(raw_listener, 1) == 0);
+	CHECK(bind(raw_listener, (struct sockaddr *)&raw_address, length) == 0 &&
+	      listen(raw_listener, 1) == 0);
 	CHECK(getsockname(raw_listener, (struct sockaddr *)&raw_address, &length) == 0);
 	if (fork() == 0)
 		serve_raw(raw_listener);
 	raw_fd = socket(AF_INET, SOCK_STREAM, 0);
 	CHECK(connect(raw_fd, (struct sockaddr *)&raw_address, length) == 0);
-	CHECK(loop_create(&bench.loop) == 0 && fabric_iwarp_create(bench.loop, &config, &bench.fabric) == 0);
-	CHECK(fabric_listen(bench.fabric, (struct sockaddr *)&address, sizeof(address), on_request, &bench,
-			    &bench.listener) == 0);
+	CHECK(loop_create(&bench.loop) == 0 &&
+	      fabric_iwarp_create(bench.loop, &config, &bench.fabric) == 0);
+	CHECK(fabric_listen(bench.fabric, (struct sockaddr *)&address, sizeof(address), on_request,
+			    &bench, &bench.listener) == 0);
 	if (fork() == 0)
 		serve_iwarp(&bench);
 	/* The child accepts; here an epoll descriptor and a listener of our own would share its events. */
 	struct bench client = {0};
-	CHECK(loop_create(&client.loop) == 0 && fabric_iwarp_create(client.loop, &config, &client.fabric) == 0);
+	CHECK(loop_create(&client.loop) == 0 &&
+	      fabric_iwarp_create(client.loop, &config, &client.fabric) == 0);
 	client.listener = bench.listener;
 	connect_iwarp(&client);
 	run(&client, COMMAND_WRITE);
@@ -280,7 +294,9 @@ int main(int argc, char **argv)
 	}
 	base = median(raw, rounds);
 	printf("raw_tcp_stream %.0f MiB/s (%.0f to %.0f)\n", base, raw[0], raw[rounds - 1]);
-	printf("rdma_write %.0f MiB/s, ratio %.2f\n", median(writes, rounds), median(writes, rounds) / base);
-	printf("rdma_read %.0f MiB/s, ratio %.2f\n", median(reads, rounds), median(reads, rounds) / base);
+	printf("rdma_write %.0f MiB/s, ratio %.2f\n", median(writes, rounds),
+	       median(writes, rounds) / base);
+	printf("rdma_read %.0f MiB/s, ratio %.2f\n", median(reads, rounds),
+	       median(reads, rounds) / base);
 	return 0;
 }

@@ -39,8 +39,8 @@ struct pair {
 	struct fabric_listener *listener;
 	struct end client, server;
 	struct fabric_limits limits;
-	bool refuse;    /* the server says no */
-	int requests;   /* connection requests that the server heard of */
+	bool refuse;  /* the server says no */
+	int requests; /* connection requests that the server heard of */
 };
 
 static void on_established(struct fabric_qp *qp, nanoseconds now)
@@ -52,8 +52,8 @@ static void on_established(struct fabric_qp *qp, nanoseconds now)
 	end->established = true;
 }
 
-static void on_completions(struct fabric_qp *qp, const struct fabric_completion *completions, size_t count,
-			   nanoseconds now)
+static void on_completions(struct fabric_qp *qp, const struct fabric_completion *completions,
+			   size_t count, nanoseconds now)
 {
 	struct end *end = qp->owner;
 
@@ -70,7 +70,8 @@ static void on_completions(struct fabric_qp *qp, const struct fabric_completion 
 	end->count += count;
 }
 
-static void on_disconnected(struct fabric_qp *qp, enum close_reason reason, const char *words, nanoseconds now)
+static void on_disconnected(struct fabric_qp *qp, enum close_reason reason, const char *words,
+			    nanoseconds now)
 {
 	struct end *end = qp->owner;
 
@@ -107,8 +108,8 @@ static void end_receive(struct end *end, uint64_t id, size_t offset, uint32_t le
 	CHECK(fabric_post_receive(end->qp, id, &sge) == 0);
 }
 
-static int end_post(struct end *end, enum fabric_opcode opcode, uint64_t id, size_t offset, uint32_t length,
-		    uint32_t token, uint64_t remote_offset)
+static int end_post(struct end *end, enum fabric_opcode opcode, uint64_t id, size_t offset,
+		    uint32_t length, uint32_t token, uint64_t remote_offset)
 {
 	struct fabric_sge sge = end_sge(end, offset, length);
 	struct fabric_work work = {
@@ -124,7 +125,8 @@ static int end_post(struct end *end, enum fabric_opcode opcode, uint64_t id, siz
 	return fabric_post(end->qp, &work);
 }
 
-static const struct fabric_completion *end_find(const struct end *end, enum fabric_opcode opcode, uint64_t id)
+static const struct fabric_completion *end_find(const struct end *end, enum fabric_opcode opcode,
+						uint64_t id)
 {
 	for (size_t i = 0; i < end->count; i++)
 		if (end->completions[i].opcode == opcode && end->completions[i].id == id)
@@ -168,7 +170,8 @@ static bool on_request(struct fabric_listener *listener, struct fabric_qp *qp)
 
 static void pair_listen(struct pair *pair, const struct fabric_iwarp_config *config)
 {
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in address = {.sin_family = AF_INET,
+				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 
 	memset(pair, 0, sizeof(*pair));
 	pair->limits = (struct fabric_limits){
@@ -181,8 +184,8 @@ static void pair_listen(struct pair *pair, const struct fabric_iwarp_config *con
 	};
 	CHECK(loop_create(&pair->loop) == 0);
 	CHECK(fabric_iwarp_create(pair->loop, config, &pair->fabric) == 0);
-	CHECK(fabric_listen(pair->fabric, (struct sockaddr *)&address, sizeof(address), on_request, pair,
-			    &pair->listener) == 0);
+	CHECK(fabric_listen(pair->fabric, (struct sockaddr *)&address, sizeof(address), on_request,
+			    pair, &pair->listener) == 0);
 }
 
 static void pair_connect(struct pair *pair)
@@ -194,8 +197,8 @@ static void pair_connect(struct pair *pair)
 	};
 
 	CHECK(fabric_connect(pair->fabric, (struct sockaddr *)&pair->listener->address,
-			     pair->listener->address_length, &parameters, &end_events, &pair->client,
-			     &pair->client.qp) == 0);
+			     pair->listener->address_length, &parameters, &end_events,
+			     &pair->client, &pair->client.qp) == 0);
 	end_memory(pair, &pair->client, pair->client.qp->device);
 	end_receive(&pair->client, 2000, 0, RECEIVE_SIZE);
 }

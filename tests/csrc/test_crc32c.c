@@ -36,7 +36,8 @@ static void test_pieces_and_alignment(void)
 		bytes[i] = (uint8_t)(i * 197 + 11);
 	for (size_t from = 0; from < 9; from++)
 		for (size_t cut = from; cut < sizeof(bytes); cut += 7) {
-			uint32_t whole = crc32c_update_table(CRC32C_START, bytes + from, sizeof(bytes) - from);
+			uint32_t whole = crc32c_update_table(CRC32C_START, bytes + from,
+							     sizeof(bytes) - from);
 			uint32_t first = crc32c_update(CRC32C_START, bytes + from, cut - from);
 
 			CHECK(crc32c_update(first, bytes + cut, sizeof(bytes) - cut) == whole);

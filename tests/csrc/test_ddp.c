@@ -38,29 +38,32 @@ static void test_untagged(void)
 	const uint8_t invalidate[] = {0x01, 0x44, 9, 8, 7, 6, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 1, 0};
 	struct ddp_segment segment = round_trip(send, DDP_UNTAGGED_SIZE, 38);
 
-	CHECK(segment.opcode == RDMAP_SEND && !segment.tagged && segment.last && segment.msn == 1 && segment.mo == 0);
+	CHECK(segment.opcode == RDMAP_SEND && !segment.tagged && segment.last && segment.msn == 1 &&
+	      segment.mo == 0);
 	segment = round_trip(invalidate, DDP_UNTAGGED_SIZE, 38);
-	CHECK(segment.opcode == RDMAP_SEND_INVALIDATE && !segment.last && segment.stag == 0x09080706 &&
-	      segment.mo == 256);
+	CHECK(segment.opcode == RDMAP_SEND_INVALIDATE && !segment.last &&
+	      segment.stag == 0x09080706 && segment.mo == 256);
 }
 
 static const uint8_t read_request[DDP_READ_REQUEST_SIZE] = {
-	0x41, 0x41, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 5, 0, 0, 0, 0, /* queue 1, MSN 5 */
-	0, 0, 2, 3, 0, 0, 0, 0, 0, 0, 0, 4,			     /* sink */
-	0, 0x10, 0, 0,						     /* 1 MiB */
-	0xA, 0xB, 0xC, 0xD, 0x80, 0, 0, 0, 0, 0, 0, 1,		     /* source */
+	0x41, 0x41, 0,	 0,   0,    0, 0, 0, 0, 1, 0, 0, 0, 5, 0, 0, 0, 0, /* queue 1, MSN 5 */
+	0,    0,    2,	 3,   0,    0, 0, 0, 0, 0, 0, 4,		   /* sink */
+	0,    0x10, 0,	 0,						   /* 1 MiB */
+	0xA,  0xB,  0xC, 0xD, 0x80, 0, 0, 0, 0, 0, 0, 1,		   /* source */
 };
 
 static void test_read_request(void)
 {
-	struct ddp_segment segment = round_trip(read_request, DDP_READ_REQUEST_SIZE, DDP_READ_REQUEST_SIZE);
+	struct ddp_segment segment =
+		round_trip(read_request, DDP_READ_REQUEST_SIZE, DDP_READ_REQUEST_SIZE);
 
 	CHECK(segment.msn == 5 && segment.read.sink_stag == 0x203 && segment.read.sink_to == 4);
 	CHECK(segment.read.size == 1 << 20 && segment.read.source_stag == 0x0A0B0C0D);
 	CHECK(segment.read.source_to == 0x8000000000000001);
 }
 
-static void refuse(const uint8_t *header, size_t at, uint8_t byte, uint32_t length, enum rdmap_error expected)
+static void refuse(const uint8_t *header, size_t at, uint8_t byte, uint32_t length,
+		   enum rdmap_error expected)
 {
 	uint8_t bytes[DDP_HEADER_MAX] = {0};
 	struct ddp_segment segment;
@@ -87,7 +90,8 @@ static void test_refused_segments(void)
 	refuse(send, 9, 3, 18, DDP_UNTAGGED_QUEUE);
 	refuse(read_request, 17, 1, DDP_READ_REQUEST_SIZE, DDP_UNTAGGED_MO);
 	refuse(read_request, 0, 0x41, DDP_READ_REQUEST_SIZE + 1, RDMAP_STREAM_CATASTROPHIC);
-	refuse(read_request, 0, 0x01, DDP_READ_REQUEST_SIZE, RDMAP_STREAM_CATASTROPHIC); /* not the last segment */
+	refuse(read_request, 0, 0x01, DDP_READ_REQUEST_SIZE,
+	       RDMAP_STREAM_CATASTROPHIC); /* not the last segment */
 }
 
 static void test_terminate(void)
@@ -103,7 +107,8 @@ static void test_terminate(void)
 
 	memcpy(sent.header, read_request, sizeof(read_request));
 	length = rdmap_terminate_build(&sent, bytes);
-	CHECK(length == RDMAP_TERMINATE_MAX && bytes[0] == 0x01 && bytes[1] == 0x01 && bytes[2] == 0xE0);
+	CHECK(length == RDMAP_TERMINATE_MAX && bytes[0] == 0x01 && bytes[1] == 0x01 &&
+	      bytes[2] == 0xE0);
 	CHECK(rdmap_terminate_parse(bytes, length, &got) == 0);
 	CHECK(got.error == RDMAP_BOUNDS && got.header_length == DDP_READ_REQUEST_SIZE);
 	CHECK(memcmp(got.header, read_request, sizeof(read_request)) == 0);
@@ -112,8 +117,10 @@ static void test_terminate(void)
 
 	sent.header_length = 0;
 	CHECK(rdmap_terminate_build(&sent, bytes) == RDMAP_TERMINATE_SIZE && bytes[2] == 0);
-	CHECK(rdmap_error_is_access(RDMAP_BOUNDS) && rdmap_error_is_access(DDP_TAGGED_INVALID_STAG));
-	CHECK(!rdmap_error_is_access(MPA_CRC_ERROR) && !rdmap_error_is_access(DDP_UNTAGGED_NO_BUFFER));
+	CHECK(rdmap_error_is_access(RDMAP_BOUNDS) &&
+	      rdmap_error_is_access(DDP_TAGGED_INVALID_STAG));
+	CHECK(!rdmap_error_is_access(MPA_CRC_ERROR) &&
+	      !rdmap_error_is_access(DDP_UNTAGGED_NO_BUFFER));
 }
 
 /* Linux siw on a little-endian host: layer and type, and the three bits, are at the other ends of their bytes. */

@@ -3,8 +3,6 @@
 
 #include "ddp.h"
 #include "iwarp_pair.h"
-#include "mpa.h"
-#include "trace.h"
 
 static const struct fabric_iwarp_config plain = {0};
 static const struct fabric_iwarp_config with_crc = {.crc = true};
@@ -26,7 +24,8 @@ static void test_set_up(void)
 	CHECK(pair.server.qp->private_data_length == 8);
 	CHECK(memcmp(pair.server.qp->private_data, "request!", 8) == 0);
 	CHECK(memcmp(pair.client.qp->private_data, "replied!", 8) == 0);
-	CHECK(pair.client.qp->limits.initiator_depth == 16 && pair.server.qp->limits.responder_depth == 16);
+	CHECK(pair.client.qp->limits.initiator_depth == 16 &&
+	      pair.server.qp->limits.responder_depth == 16);
 	CHECK(pair.client.qp->device->transport == FABRIC_TRANSPORT_IWARP);
 	pair_destroy(&pair);
 }
@@ -41,9 +40,11 @@ static void test_send(void)
 	fill(pair.client.memory, 5000, 1);
 	CHECK(end_post(&pair.client, FABRIC_SEND, 3, 0, 5000, 0, 0) == 0);
 	CHECK(pair.client.count == 0);
-	TURN_UNTIL(&pair, end_find(&pair.server, FABRIC_RECEIVE, 7) && end_find(&pair.client, FABRIC_SEND, 3));
+	TURN_UNTIL(&pair, end_find(&pair.server, FABRIC_RECEIVE, 7) &&
+				  end_find(&pair.client, FABRIC_SEND, 3));
 	completion = end_find(&pair.server, FABRIC_RECEIVE, 7);
-	CHECK(completion->bytes == 5000 && completion->status == FABRIC_OK && !completion->invalidated);
+	CHECK(completion->bytes == 5000 && completion->status == FABRIC_OK &&
+	      !completion->invalidated);
 	CHECK(memcmp(pair.server.memory + 4096, pair.client.memory, 5000) == 0);
 	pair_destroy(&pair);
 }
@@ -66,15 +67,16 @@ static void write_then_invalidate(const struct fabric_iwarp_config *config)
 	CHECK(end_post(&pair.server, FABRIC_SEND_INVALIDATE, 11, 1 << 20, 104, token, 0) == 0);
 	TURN_UNTIL(&pair, end_find(&pair.client, FABRIC_RECEIVE, 2000));
 	completion = end_find(&pair.client, FABRIC_RECEIVE, 2000);
-	CHECK(completion->invalidated && completion->invalidated_token == token && completion->bytes == 104);
+	CHECK(completion->invalidated && completion->invalidated_token == token &&
+	      completion->bytes == 104);
 	CHECK(memcmp(pair.client.memory + 10007, pair.server.memory, 1 << 20) == 0);
 	CHECK(pair.client.memory[10006] == 0 && pair.client.memory[10007 + (1 << 20)] == 0);
-	CHECK(end_find(&pair.server, FABRIC_WRITE, 10) && end_find(&pair.server, FABRIC_SEND_INVALIDATE, 11));
+	CHECK(end_find(&pair.server, FABRIC_WRITE, 10) &&
+	      end_find(&pair.server, FABRIC_SEND_INVALIDATE, 11));
 	CHECK(fabric_revoke(window, 6) == 0);
 	TURN_UNTIL(&pair, end_find(&pair.client, FABRIC_REVOKE, 6));
 	pair_destroy(&pair);
 }
-
 
 /* Several Reads under way, of odd lengths, then a Send posted behind them. */
 static void read_many(const struct fabric_iwarp_config *config)
@@ -84,15 +86,17 @@ static void read_many(const struct fabric_iwarp_config *config)
 	struct fabric_window *window;
 
 	pair_create(&pair, config);
-	CHECK(fabric_expose(pair.client.qp, pair.client.region, pair.client.memory, READS * LENGTH, FABRIC_PEER_READS, 5,
-			    &window) == 0);
+	CHECK(fabric_expose(pair.client.qp, pair.client.region, pair.client.memory, READS * LENGTH,
+			    FABRIC_PEER_READS, 5, &window) == 0);
 	fill(pair.client.memory, READS * LENGTH, 9);
 	for (uint64_t i = 0; i < READS; i++)
 		CHECK(end_post(&pair.server, FABRIC_READ, i, i * LENGTH, LENGTH, window->token,
 			       window->offset + i * LENGTH) == 0);
-	CHECK(end_post(&pair.server, FABRIC_READ, READS, 0, 1, window->token, window->offset) == -ENOSPC);
+	CHECK(end_post(&pair.server, FABRIC_READ, READS, 0, 1, window->token, window->offset) ==
+	      -ENOSPC);
 	CHECK(end_post(&pair.server, FABRIC_SEND, 99, 0, 10, 0, 0) == 0);
-	TURN_UNTIL(&pair, end_find(&pair.server, FABRIC_READ, READS - 1) && end_find(&pair.client, FABRIC_RECEIVE, 2000));
+	TURN_UNTIL(&pair, end_find(&pair.server, FABRIC_READ, READS - 1) &&
+				  end_find(&pair.client, FABRIC_RECEIVE, 2000));
 	for (uint64_t i = 0; i < READS; i++)
 		CHECK(end_find(&pair.server, FABRIC_READ, i)->bytes == LENGTH);
 	CHECK(memcmp(pair.server.memory, pair.client.memory, READS * LENGTH) == 0);
@@ -109,7 +113,8 @@ static void test_zero_lengths(void)
 	CHECK(end_post(&pair.server, FABRIC_WRITE, 1, 0, 0, 0x12345678, 1) == 0);
 	CHECK(end_post(&pair.server, FABRIC_READ, 2, 0, 0, 0x12345678, 1) == 0);
 	CHECK(end_post(&pair.server, FABRIC_SEND, 3, 0, 0, 0, 0) == 0);
-	TURN_UNTIL(&pair, end_find(&pair.client, FABRIC_RECEIVE, 1) && end_find(&pair.server, FABRIC_READ, 2));
+	TURN_UNTIL(&pair, end_find(&pair.client, FABRIC_RECEIVE, 1) &&
+				  end_find(&pair.server, FABRIC_READ, 2));
 	CHECK(end_find(&pair.client, FABRIC_RECEIVE, 1)->bytes == 0);
 	pair_destroy(&pair);
 }
@@ -126,8 +131,8 @@ static void test_lists_and_gathering(void)
 	};
 
 	pair_create(&pair, &small_fpdus);
-	CHECK(fabric_expose(pair.client.qp, pair.client.region, pair.client.memory + 65536, 10000, FABRIC_PEER_WRITES, 5,
-			    &window) == 0);
+	CHECK(fabric_expose(pair.client.qp, pair.client.region, pair.client.memory + 65536, 10000,
+			    FABRIC_PEER_WRITES, 5, &window) == 0);
 	fill(pair.server.memory, 20000, 2);
 	sges[0] = end_sge(&pair.server, 0, 1);
 	sges[1] = end_sge(&pair.server, 5000, 3333);
@@ -135,7 +140,8 @@ static void test_lists_and_gathering(void)
 	works[0].remote_token = window->token;
 	works[0].remote_offset = window->offset;
 	CHECK(fabric_post(pair.server.qp, works) == 0);
-	TURN_UNTIL(&pair, end_find(&pair.client, FABRIC_RECEIVE, 2000) && end_find(&pair.server, FABRIC_SEND, 2));
+	TURN_UNTIL(&pair, end_find(&pair.client, FABRIC_RECEIVE, 2000) &&
+				  end_find(&pair.server, FABRIC_SEND, 2));
 	CHECK(!end_find(&pair.server, FABRIC_WRITE, 1));
 	CHECK(pair.client.memory[65536] == pair.server.memory[0]);
 	CHECK(memcmp(pair.client.memory + 65537, pair.server.memory + 5000, 3333) == 0);
@@ -162,9 +168,10 @@ static void test_refused_posts(void)
 	CHECK(fabric_post_receive(pair.server.qp, 1, sges) == -EINVAL);
 	sges[0] = end_sge(&pair.server, END_MEMORY - 1, 2);
 	CHECK(fabric_post(pair.server.qp, &work) == -EINVAL);
-	CHECK(fabric_expose(pair.server.qp, pair.server.region, pair.server.memory, END_MEMORY + 1, FABRIC_PEER_READS, 1,
+	CHECK(fabric_expose(pair.server.qp, pair.server.region, pair.server.memory, END_MEMORY + 1,
+			    FABRIC_PEER_READS, 1, &window) == -EINVAL);
+	CHECK(fabric_expose(pair.server.qp, pair.server.region, pair.server.memory, 1, 0, 1,
 			    &window) == -EINVAL);
-	CHECK(fabric_expose(pair.server.qp, pair.server.region, pair.server.memory, 1, 0, 1, &window) == -EINVAL);
 	for (int i = 0; i < 256; i++)
 		CHECK(end_post(&pair.server, FABRIC_SEND, 0, 0, 1, 0, 0) == 0);
 	CHECK(end_post(&pair.server, FABRIC_SEND, 0, 0, 1, 0, 0) == -ENOSPC);
@@ -172,19 +179,21 @@ static void test_refused_posts(void)
 }
 
 /* The peer is refused by us; both ends learn why, and what was outstanding comes back. */
-static void refused_access(enum fabric_opcode opcode, unsigned access, uint32_t token_error, uint64_t offset_error,
-			   enum rdmap_error error)
+static void refused_access(enum fabric_opcode opcode, unsigned access, uint32_t token_error,
+			   uint64_t offset_error, enum rdmap_error error)
 {
 	struct pair pair;
 	struct fabric_window *window;
 	char code[8];
 
 	pair_create(&pair, &plain);
-	CHECK(fabric_expose(pair.client.qp, pair.client.region, pair.client.memory + 4096, 4096, access, 5, &window) == 0);
-	CHECK(end_post(&pair.server, opcode, 1, 0, 4096, window->token ^ token_error, window->offset + offset_error) ==
-	      0);
+	CHECK(fabric_expose(pair.client.qp, pair.client.region, pair.client.memory + 4096, 4096,
+			    access, 5, &window) == 0);
+	CHECK(end_post(&pair.server, opcode, 1, 0, 4096, window->token ^ token_error,
+		       window->offset + offset_error) == 0);
 	TURN_UNTIL(&pair, pair.client.disconnected && pair.server.disconnected);
-	CHECK(pair.client.reason == CLOSE_PROTOCOL_ERROR && pair.server.reason == CLOSE_REMOTE_ACCESS);
+	CHECK(pair.client.reason == CLOSE_PROTOCOL_ERROR &&
+	      pair.server.reason == CLOSE_REMOTE_ACCESS);
 	snprintf(code, sizeof(code), "0x%04x", error);
 	CHECK(strstr(pair.server.words, code) && strstr(pair.client.words, code));
 	if (opcode == FABRIC_READ)
@@ -217,7 +226,8 @@ static void test_spent_tokens(void)
 	uint32_t token;
 
 	pair_create(&pair, &plain);
-	CHECK(fabric_expose(pair.client.qp, pair.client.region, pair.client.memory, 64, FABRIC_PEER_READS, 5, &window) == 0);
+	CHECK(fabric_expose(pair.client.qp, pair.client.region, pair.client.memory, 64,
+			    FABRIC_PEER_READS, 5, &window) == 0);
 	token = window->token;
 	CHECK(end_post(&pair.server, FABRIC_SEND_INVALIDATE, 1, 0, 4, token, 0) == 0);
 	CHECK(end_post(&pair.server, FABRIC_READ, 2, 0, 4, token, window->offset) == 0);
@@ -229,7 +239,8 @@ static void test_spent_tokens(void)
 	pair_create(&pair, &plain);
 	CHECK(end_post(&pair.server, FABRIC_SEND_INVALIDATE, 1, 0, 4, 0x12300, 0) == 0);
 	TURN_UNTIL(&pair, pair.client.disconnected && pair.server.disconnected);
-	CHECK(strstr(pair.client.words, "cannot be invalidated") && pair.server.reason == CLOSE_REMOTE_ACCESS);
+	CHECK(strstr(pair.client.words, "cannot be invalidated") &&
+	      pair.server.reason == CLOSE_REMOTE_ACCESS);
 	pair_destroy(&pair);
 }
 
@@ -244,8 +255,8 @@ static void test_tokens_differ(void)
 	for (uint64_t i = 0; i < 64; i++) {
 		struct fabric_window *window;
 
-		CHECK(fabric_expose(pair.client.qp, pair.client.region, pair.client.memory, 64, FABRIC_PEER_READS, i,
-				    &window) == 0);
+		CHECK(fabric_expose(pair.client.qp, pair.client.region, pair.client.memory, 64,
+				    FABRIC_PEER_READS, i, &window) == 0);
 		tokens[i] = window->token;
 		CHECK(fabric_revoke(window, i) == 0);
 		for (uint64_t j = 0; j < i; j++)
@@ -264,11 +275,12 @@ static void test_revoke_under_way(void)
 	struct fabric_window *window;
 
 	pair_create(&pair, &plain);
-	CHECK(fabric_expose(pair.client.qp, pair.client.region, pair.client.memory, END_MEMORY, FABRIC_PEER_READS, 5,
-			    &window) == 0);
+	CHECK(fabric_expose(pair.client.qp, pair.client.region, pair.client.memory, END_MEMORY,
+			    FABRIC_PEER_READS, 5, &window) == 0);
 	fill(pair.client.memory, END_MEMORY, 1);
 	for (uint64_t i = 0; i < 16; i++)
-		CHECK(end_post(&pair.server, FABRIC_READ, i, 0, END_MEMORY, window->token, window->offset) == 0);
+		CHECK(end_post(&pair.server, FABRIC_READ, i, 0, END_MEMORY, window->token,
+			       window->offset) == 0);
 	TURN_UNTIL(&pair, pair.server.memory[0]);
 	CHECK(fabric_revoke(window, 6) == 0);
 	TURN_UNTIL(&pair, pair.client.disconnected && pair.server.disconnected);
@@ -284,11 +296,12 @@ static void test_revoke_under_a_write(void)
 	struct fabric_window *window;
 
 	pair_create(&pair, &plain);
-	CHECK(fabric_expose(pair.client.qp, pair.client.region, pair.client.memory, END_MEMORY, FABRIC_PEER_WRITES, 5,
-			    &window) == 0);
+	CHECK(fabric_expose(pair.client.qp, pair.client.region, pair.client.memory, END_MEMORY,
+			    FABRIC_PEER_WRITES, 5, &window) == 0);
 	fill(pair.server.memory, END_MEMORY, 1);
 	for (uint64_t i = 0; i < 16; i++)
-		CHECK(end_post(&pair.server, FABRIC_WRITE, i, 0, END_MEMORY, window->token, window->offset) == 0);
+		CHECK(end_post(&pair.server, FABRIC_WRITE, i, 0, END_MEMORY, window->token,
+			       window->offset) == 0);
 	TURN_UNTIL(&pair, pair.client.memory[0]);
 	CHECK(fabric_revoke(window, 6) == 0);
 	memset(pair.client.memory, 0, END_MEMORY);
@@ -341,7 +354,8 @@ static void test_no_receive_posted(void)
 	pair_create(&pair, &plain);
 	CHECK(end_post(&pair.client, FABRIC_SEND, 1, 0, 20, 0, 0) == 0);
 	TURN_UNTIL(&pair, pair.client.disconnected && pair.server.disconnected);
-	CHECK(strstr(pair.client.words, "no receive posted") && pair.client.reason == CLOSE_PROTOCOL_ERROR);
+	CHECK(strstr(pair.client.words, "no receive posted") &&
+	      pair.client.reason == CLOSE_PROTOCOL_ERROR);
 	pair_destroy(&pair);
 }
 
@@ -363,15 +377,17 @@ static void test_full_socket(void)
 	struct fabric_window *window;
 
 	pair_create(&pair, &with_crc);
-	CHECK(fabric_expose(pair.client.qp, pair.client.region, pair.client.memory, END_MEMORY, FABRIC_PEER_WRITES, 5,
-			    &window) == 0);
+	CHECK(fabric_expose(pair.client.qp, pair.client.region, pair.client.memory, END_MEMORY,
+			    FABRIC_PEER_WRITES, 5, &window) == 0);
 	fill(pair.server.memory, END_MEMORY, 5);
 	for (uint64_t i = 0; i < 10; i++)
-		CHECK(end_post(&pair.server, FABRIC_WRITE, i, 0, END_MEMORY, window->token, window->offset) == 0);
+		CHECK(end_post(&pair.server, FABRIC_WRITE, i, 0, END_MEMORY, window->token,
+			       window->offset) == 0);
 	CHECK(end_post(&pair.server, FABRIC_SEND_INVALIDATE, 11, 0, 100, window->token, 0) == 0);
 	TURN_UNTIL(&pair, end_find(&pair.client, FABRIC_RECEIVE, 2000));
 	CHECK(pair.client.memory[END_MEMORY - 1] == pair.server.memory[END_MEMORY - 1]);
-	CHECK(memcmp(pair.client.memory + RECEIVE_SIZE, pair.server.memory + RECEIVE_SIZE, END_MEMORY - RECEIVE_SIZE) == 0);
+	CHECK(memcmp(pair.client.memory + RECEIVE_SIZE, pair.server.memory + RECEIVE_SIZE,
+		     END_MEMORY - RECEIVE_SIZE) == 0);
 	pair_destroy(&pair);
 }
 
@@ -383,365 +399,9 @@ static void test_rejected(void)
 	pair.refuse = true;
 	pair_connect(&pair);
 	TURN_UNTIL(&pair, pair.client.disconnected);
-	CHECK(pair.client.reason == CLOSE_NEGOTIATION && !pair.client.established && strstr(pair.client.words, "rejected"));
+	CHECK(pair.client.reason == CLOSE_NEGOTIATION && !pair.client.established &&
+	      strstr(pair.client.words, "rejected"));
 	CHECK(end_find(&pair.client, FABRIC_RECEIVE, 2000)->status == FABRIC_FLUSHED);
-	pair_destroy(&pair);
-}
-
-/* A socket that is bound and does not listen keeps its port from everybody else. */
-static int deaf_socket(struct pair *pair, int backlog)
-{
-	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t length = sizeof(address);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	CHECK(bind(fd, (struct sockaddr *)&address, length) == 0);
-	CHECK(!backlog || listen(fd, backlog) == 0);
-	CHECK(getsockname(fd, (struct sockaddr *)&pair->listener->address, &length) == 0);
-	return fd;
-}
-
-static void test_nobody_listens(void)
-{
-	struct pair pair;
-	int fd;
-
-	pair_listen(&pair, &plain);
-	fd = deaf_socket(&pair, 0);
-	pair_connect(&pair);
-	TURN_UNTIL(&pair, pair.client.disconnected);
-	CHECK(pair.client.reason == CLOSE_PEER_LOST);
-	close(fd);
-	pair_destroy(&pair);
-}
-
-/* A peer made by hand: bytes over a plain socket. */
-
-static int raw_connect(struct pair *pair)
-{
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	CHECK(connect(fd, (struct sockaddr *)&pair->listener->address, pair->listener->address_length) == 0);
-	return fd;
-}
-
-static void raw_send(int fd, const void *bytes, size_t length)
-{
-	CHECK(send(fd, bytes, length, MSG_NOSIGNAL) == (ssize_t)length);
-}
-
-/* Turns the loop until `wanted` bytes are there or the stream ends; how many came. */
-static size_t raw_receive(struct pair *pair, int fd, uint8_t *bytes, size_t wanted)
-{
-	size_t have = 0;
-
-	while (have < wanted) {
-		ssize_t received = recv(fd, bytes + have, wanted - have, MSG_DONTWAIT);
-
-		if (received == 0 || (received < 0 && errno == ECONNRESET))
-			break;
-		if (received > 0)
-			have += (size_t)received;
-		else
-			CHECK(loop_turn(pair->loop, 10 * MILLISECOND) == 0);
-	}
-	return have;
-}
-
-static bool raw_ended(struct pair *pair, int fd)
-{
-	uint8_t byte;
-
-	return raw_receive(pair, fd, &byte, 1) == 0;
-}
-
-static size_t raw_request(uint8_t bytes[MPA_FRAME_MAX], struct mpa_frame frame)
-{
-	frame.revision = frame.revision ? frame.revision : 2;
-	frame.enhanced = frame.revision == 2;
-	return (size_t)mpa_frame_build(&frame, bytes, MPA_FRAME_MAX);
-}
-
-static struct mpa_frame raw_set_up(struct pair *pair, int fd, struct mpa_frame request)
-{
-	static uint8_t bytes[MPA_FRAME_MAX];
-	struct mpa_frame reply;
-	const char *words;
-	size_t length = raw_request(bytes, request);
-	int size;
-
-	raw_send(fd, bytes, length);
-	CHECK(raw_receive(pair, fd, bytes, MPA_HEADER_SIZE) == MPA_HEADER_SIZE);
-	size = mpa_frame_size(bytes, MPA_HEADER_SIZE, true);
-	CHECK(size >= MPA_HEADER_SIZE);
-	length = (size_t)size - MPA_HEADER_SIZE;
-	CHECK(raw_receive(pair, fd, bytes + MPA_HEADER_SIZE, length) == length);
-	CHECK(mpa_frame_parse(bytes, (size_t)size, &reply, &words) == 0 && reply.reply);
-	return reply;
-}
-
-static uint32_t raw_fpdu(uint8_t *bytes, const struct ddp_segment *segment, uint32_t payload)
-{
-	uint32_t length = ddp_build(segment, bytes + 2);
-
-	memset(bytes + 2 + length, 0x55, payload);
-	length += payload;
-	bytes[0] = (uint8_t)(length >> 8);
-	bytes[1] = (uint8_t)length;
-	mpa_trailer_build(bytes + 2 + length, length, false, 0);
-	return mpa_fpdu_size(length);
-}
-
-/* What the Terminate says that comes back. */
-static uint16_t raw_terminate(struct pair *pair, int fd)
-{
-	uint8_t bytes[256];
-	size_t length = raw_receive(pair, fd, bytes, sizeof(bytes));
-	struct rdmap_terminate terminate;
-	struct ddp_segment segment;
-	enum rdmap_error error;
-
-	CHECK(length > 24 && ddp_parse(bytes + 2, (uint32_t)(bytes[0] << 8 | bytes[1]), &segment, &error) == 0);
-	CHECK(segment.opcode == RDMAP_TERMINATE && segment.msn == 1);
-	CHECK(rdmap_terminate_parse(bytes + 2 + DDP_UNTAGGED_SIZE, length - 24, &terminate) == 0);
-	return terminate.error;
-}
-
-static void test_replies(void)
-{
-	struct pair pair;
-	struct mpa_frame reply;
-	int fd;
-
-	pair_listen(&pair, &plain);
-	fd = raw_connect(&pair);
-	reply = raw_set_up(&pair, fd, (struct mpa_frame){.ird = 4, .ord = 2});
-	CHECK(reply.enhanced && reply.revision == 2 && !reply.crc && !reply.rejected && reply.ord == 4 && reply.ird >= 1);
-	CHECK(reply.private_data_length == 8);
-	end_destroy(&pair.server);
-	close(fd);
-
-	fd = raw_connect(&pair);
-	reply = raw_set_up(&pair, fd, (struct mpa_frame){.revision = 1, .crc = true});
-	CHECK(!reply.enhanced && reply.revision == 1 && reply.crc);
-	end_destroy(&pair.server);
-	close(fd);
-
-	fd = raw_connect(&pair);
-	reply = raw_set_up(&pair, fd, (struct mpa_frame){.peer_to_peer = true, .ready = MPA_READY_ZERO_READ, .ird = 1});
-	CHECK(reply.peer_to_peer && reply.ready == MPA_READY_ZERO_READ);
-	end_destroy(&pair.server);
-	close(fd);
-
-	fd = raw_connect(&pair);
-	reply = raw_set_up(&pair, fd, (struct mpa_frame){.markers = true});
-	CHECK(reply.rejected && raw_ended(&pair, fd));
-	close(fd);
-	pair_destroy(&pair);
-}
-
-/* The responder says nothing before the initiator's first FPDU, even if it could. */
-static void test_responder_waits(void)
-{
-	struct pair pair;
-	struct ddp_segment segment = {.opcode = RDMAP_SEND, .last = true, .msn = 1};
-	uint8_t bytes[256];
-	int fd;
-
-	pair_listen(&pair, &plain);
-	fd = raw_connect(&pair);
-	raw_set_up(&pair, fd, (struct mpa_frame){.ird = 4});
-	CHECK(end_post(&pair.server, FABRIC_SEND, 1, 0, 20, 0, 0) == 0);
-	for (int i = 0; i < 20; i++)
-		CHECK(loop_turn(pair.loop, MILLISECOND) == 0);
-	CHECK(recv(fd, bytes, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN);
-	raw_send(fd, bytes, raw_fpdu(bytes, &segment, 20));
-	CHECK(raw_receive(&pair, fd, bytes, 44) == 44 && bytes[3] == 0x43);
-	close(fd);
-	pair_destroy(&pair);
-}
-
-static void test_bytes_that_come_too_early(void)
-{
-	struct pair pair;
-	uint8_t bytes[MPA_FRAME_MAX + 64] = {0};
-	uint64_t errors = trace_counter_value(TRACE_IWARP_MPA_ERRORS);
-	size_t length;
-	int fd;
-
-	pair_listen(&pair, &plain);
-	fd = raw_connect(&pair);
-	length = raw_request(bytes, (struct mpa_frame){.ird = 4});
-	raw_send(fd, bytes, length + 44);
-	CHECK(raw_ended(&pair, fd) && pair.requests == 0);
-	CHECK(trace_counter_value(TRACE_IWARP_MPA_ERRORS) == errors + 1);
-	close(fd);
-	fd = raw_connect(&pair);
-	raw_send(fd, "\0\0\0\x40\xFESMB", 8); /* SMB over TCP at the wrong door */
-	CHECK(raw_ended(&pair, fd) && pair.requests == 0);
-	close(fd);
-	pair_destroy(&pair);
-}
-
-/* One broken FPDU behind a proper set-up: the Terminate that the RFCs name. */
-static void broken_fpdu(struct ddp_segment segment, uint32_t payload, size_t at, uint8_t byte, enum rdmap_error error)
-{
-	struct pair pair;
-	uint8_t bytes[512];
-	uint32_t length;
-	int fd;
-
-	pair_listen(&pair, &plain);
-	fd = raw_connect(&pair);
-	raw_set_up(&pair, fd, (struct mpa_frame){.ird = 4, .ord = 4});
-	length = raw_fpdu(bytes, &segment, payload);
-	if (at)
-		bytes[at] = byte;
-	raw_send(fd, bytes, length);
-	CHECK(raw_terminate(&pair, fd) == error);
-	TURN_UNTIL(&pair, pair.server.disconnected);
-	CHECK(pair.server.reason == CLOSE_PROTOCOL_ERROR);
-	close(fd);
-	pair_destroy(&pair);
-}
-
-static void test_broken_fpdus(void)
-{
-	const struct ddp_segment send = {.opcode = RDMAP_SEND, .last = true, .msn = 1};
-	const struct ddp_segment write = {.opcode = RDMAP_WRITE, .last = true, .stag = 0x10000};
-	const struct ddp_segment response = {.opcode = RDMAP_READ_RESPONSE, .last = true, .stag = 0x101};
-	struct ddp_segment other = send;
-
-	broken_fpdu(send, 20, 1, 10, MPA_LENGTH_ERROR);
-	broken_fpdu(send, 20, 3, 0x03, RDMAP_VERSION);
-	broken_fpdu(send, 20, 3, 0x4F, RDMAP_UNEXPECTED_OPCODE);
-	broken_fpdu(send, 20, 2, 0x42, DDP_UNTAGGED_VERSION);
-	broken_fpdu(send, 20, 11, 7, DDP_UNTAGGED_QUEUE);
-	broken_fpdu(write, 20, 0, 0, DDP_TAGGED_INVALID_STAG);
-	broken_fpdu(response, 20, 0, 0, DDP_TAGGED_INVALID_STAG);
-	other.msn = 2;
-	broken_fpdu(other, 20, 0, 0, DDP_UNTAGGED_MSN);
-	other.msn = 1;
-	other.mo = 4;
-	broken_fpdu(other, 20, 0, 0, DDP_UNTAGGED_MO);
-	other = (struct ddp_segment){.opcode = RDMAP_READ_REQUEST, .last = true, .msn = 1, .read = {.size = 1}};
-	broken_fpdu(other, 0, 0, 0, RDMAP_INVALID_STAG);
-	other.msn = 3;
-	broken_fpdu(other, 0, 0, 0, DDP_UNTAGGED_MSN);
-}
-
-/* More Read Requests than we said we serve. */
-static void test_too_many_reads(void)
-{
-	struct pair pair;
-	struct ddp_segment segment = {.opcode = RDMAP_READ_REQUEST, .last = true};
-	uint8_t bytes[64 * 200];
-	uint32_t length = 0;
-	int fd;
-
-	pair_listen(&pair, &plain);
-	pair.limits.responder_depth = 2;
-	fd = raw_connect(&pair);
-	CHECK(raw_set_up(&pair, fd, (struct mpa_frame){.ird = 4, .ord = 4}).ird == 2);
-	for (segment.msn = 1; segment.msn <= 3; segment.msn++)
-		length += raw_fpdu(bytes + length, &segment, 0);
-	raw_send(fd, bytes, length);
-	CHECK(raw_terminate(&pair, fd) == RDMAP_STREAM_CATASTROPHIC);
-	close(fd);
-	pair_destroy(&pair);
-}
-
-static void test_wrong_crc(void)
-{
-	struct pair pair;
-	struct ddp_segment segment = {.opcode = RDMAP_SEND, .last = true, .msn = 1};
-	uint8_t bytes[128];
-	int fd;
-
-	pair_listen(&pair, &plain);
-	fd = raw_connect(&pair);
-	CHECK(raw_set_up(&pair, fd, (struct mpa_frame){.ird = 4, .crc = true}).crc);
-	raw_send(fd, bytes, raw_fpdu(bytes, &segment, 20)); /* its CRC field is zero */
-	CHECK(raw_terminate(&pair, fd) == MPA_CRC_ERROR);
-	close(fd);
-	pair_destroy(&pair);
-}
-
-/* A stream that is cut anywhere, one byte at a time, says the same. */
-static void test_one_byte_at_a_time(void)
-{
-	struct pair pair;
-	struct ddp_segment segment = {.opcode = RDMAP_SEND, .last = false, .msn = 1};
-	uint8_t bytes[128];
-	uint32_t length;
-	int fd;
-
-	pair_listen(&pair, &plain);
-	fd = raw_connect(&pair);
-	raw_set_up(&pair, fd, (struct mpa_frame){.ird = 4});
-	length = raw_fpdu(bytes, &segment, 17);
-	segment.last = true;
-	segment.mo = 17;
-	length += raw_fpdu(bytes + length, &segment, 2);
-	for (uint32_t i = 0; i < length; i++) {
-		raw_send(fd, bytes + i, 1);
-		CHECK(loop_turn(pair.loop, i == length - 1 ? SECOND : 0) == 0);
-	}
-	TURN_UNTIL(&pair, end_find(&pair.server, FABRIC_RECEIVE, 1000));
-	CHECK(end_find(&pair.server, FABRIC_RECEIVE, 1000)->bytes == 19 && pair.server.memory[18] == 0x55);
-	raw_send(fd, bytes, 1);
-	shutdown(fd, SHUT_WR);
-	TURN_UNTIL(&pair, pair.server.disconnected);
-	CHECK(pair.server.reason == CLOSE_PEER_LOST && strstr(pair.server.words, "in the middle"));
-	close(fd);
-	pair_destroy(&pair);
-}
-
-static void test_half_open_limit(void)
-{
-	enum { PEERS = 100, LIMIT = 4 };
-	const struct fabric_iwarp_config config = {.max_half_open = LIMIT};
-	struct pair pair;
-	uint64_t refusals = trace_counter_value(TRACE_IWARP_HALF_OPEN_REFUSALS);
-	int fds[PEERS];
-
-	pair_listen(&pair, &config);
-	for (int i = 0; i < PEERS; i++) {
-		fds[i] = raw_connect(&pair);
-		if (i % 50 == 49)
-			TURN_UNTIL(&pair, trace_counter_value(TRACE_IWARP_HALF_OPEN_REFUSALS) ==
-						  refusals + (uint64_t)i + 1 - LIMIT);
-	}
-	CHECK(raw_ended(&pair, fds[0]));
-	/* One that speaks is served all the same, and the newest silent ones are still there. */
-	pair_connect(&pair);
-	TURN_UNTIL(&pair, pair.client.established && pair.server.established);
-	end_destroy(&pair.server);
-	raw_set_up(&pair, fds[PEERS - 1], (struct mpa_frame){.revision = 1});
-	for (int i = 0; i < PEERS; i++)
-		close(fds[i]);
-	pair_destroy(&pair);
-}
-
-static void test_mpa_timeout(void)
-{
-	const struct fabric_iwarp_config config = {.mpa_timeout = 20 * MILLISECOND};
-	struct pair pair;
-	uint64_t timeouts = trace_counter_value(TRACE_IWARP_MPA_TIMEOUTS);
-	int fd, silent;
-
-	/* A peer that says half a request, and one that never answers ours. */
-	pair_listen(&pair, &config);
-	fd = raw_connect(&pair);
-	raw_send(fd, "MPA ID", 6);
-	CHECK(raw_ended(&pair, fd));
-	CHECK(trace_counter_value(TRACE_IWARP_MPA_TIMEOUTS) == timeouts + 1);
-	close(fd);
-	silent = deaf_socket(&pair, 1);
-	pair_connect(&pair);
-	TURN_UNTIL(&pair, pair.client.disconnected);
-	CHECK(pair.client.reason == CLOSE_TIMEOUT);
-	close(silent);
 	pair_destroy(&pair);
 }
 
@@ -752,7 +412,8 @@ static void test_ipv6(void)
 	struct fabric_listener *listener;
 
 	pair_listen(&pair, &plain);
-	if (fabric_listen(pair.fabric, (struct sockaddr *)&address, sizeof(address), on_request, &pair, &listener) == 0) {
+	if (fabric_listen(pair.fabric, (struct sockaddr *)&address, sizeof(address), on_request,
+			  &pair, &listener) == 0) {
 		fabric_unlisten(pair.listener);
 		pair.listener = listener;
 		pair_connect(&pair);
@@ -786,16 +447,6 @@ int main(void)
 	test_send_too_long();
 	test_full_socket();
 	test_rejected();
-	test_nobody_listens();
-	test_replies();
-	test_responder_waits();
-	test_bytes_that_come_too_early();
-	test_broken_fpdus();
-	test_too_many_reads();
-	test_wrong_crc();
-	test_one_byte_at_a_time();
-	test_half_open_limit();
-	test_mpa_timeout();
 	test_ipv6();
 	return 0;
 }

@@ -36,7 +36,8 @@ static void test_removed_watch_is_not_called(void)
 	for (int i = 0; i < 2; i++) {
 		CHECK(pipe(pipes[i]) == 0);
 		CHECK(write(pipes[i][1], "x", 1) == 1);
-		watches[i] = (struct loop_watch){.fd = pipes[i][0], .events = EPOLLIN, .ready = remove_other};
+		watches[i] = (struct loop_watch){
+			.fd = pipes[i][0], .events = EPOLLIN, .ready = remove_other};
 		CHECK(loop_watch_add(loop, &watches[i]) == 0);
 	}
 	CHECK(loop_watch_add(loop, &watches[0]) < 0);

@@ -8,7 +8,8 @@
 #include "crc32c.h"
 
 /* What Linux siw sends for a mount of cifs.ko. */
-static const uint8_t siw_request[32] = "MPA ID Req Frame\x10\x02\x00\x0C\x00\x20\x00\x00\x20\x00\x00\x00\x01\x00\x00";
+static const uint8_t siw_request[32] =
+	"MPA ID Req Frame\x10\x02\x00\x0C\x00\x20\x00\x00\x20\x00\x00\x00\x01\x00\x00";
 
 static void test_request_of_siw(void)
 {
@@ -19,10 +20,13 @@ static void test_request_of_siw(void)
 	CHECK(mpa_frame_size(siw_request, 1, false) == MPA_HEADER_SIZE);
 	CHECK(mpa_frame_size(siw_request, MPA_HEADER_SIZE, false) == 32);
 	CHECK(mpa_frame_parse(siw_request, 32, &frame, &words) == 0);
-	CHECK(!frame.reply && !frame.crc && !frame.markers && frame.enhanced && frame.revision == 2);
+	CHECK(!frame.reply && !frame.crc && !frame.markers && frame.enhanced &&
+	      frame.revision == 2);
 	CHECK(frame.ird == 32 && frame.ord == 0 && !frame.peer_to_peer && !frame.ready);
-	CHECK(frame.private_data_length == 8 && frame.private_data[0] == 0x20 && frame.private_data[4] == 1);
-	CHECK(mpa_frame_build(&frame, bytes, sizeof(bytes)) == 32 && memcmp(bytes, siw_request, 32) == 0);
+	CHECK(frame.private_data_length == 8 && frame.private_data[0] == 0x20 &&
+	      frame.private_data[4] == 1);
+	CHECK(mpa_frame_build(&frame, bytes, sizeof(bytes)) == 32 &&
+	      memcmp(bytes, siw_request, 32) == 0);
 }
 
 static void test_every_field_comes_back(void)
@@ -83,7 +87,7 @@ static void test_refused_frames(void)
 	uint8_t bytes[32];
 
 	refuse(0, 'm', 32);
-	refuse(17, 0, 32);  /* revision */
+	refuse(17, 0, 32); /* revision */
 	refuse(17, 3, 32);
 	refuse(19, 3, 23);  /* enhanced, and no room for IRD and ORD */
 	refuse(19, 13, 32); /* more private data than there is */
@@ -92,7 +96,8 @@ static void test_refused_frames(void)
 	bytes[19] = 1; /* 513 bytes of private data */
 	CHECK(mpa_frame_size(bytes, sizeof(bytes), false) == -EPROTO);
 	CHECK(mpa_frame_size(siw_request, 32, true) == -EPROTO);
-	CHECK(mpa_frame_size((const uint8_t *)"\0", 1, false) == -EPROTO); /* SMB over TCP begins so */
+	CHECK(mpa_frame_size((const uint8_t *)"\0", 1, false) ==
+	      -EPROTO); /* SMB over TCP begins so */
 }
 
 static void test_fpdu_sizes(void)
@@ -112,9 +117,11 @@ static void test_trailer(void)
 	CHECK(mpa_trailer_check(fpdu + 41, 39, state));
 	fpdu[47] ^= 1;
 	CHECK(!mpa_trailer_check(fpdu + 41, 39, state));
-	CHECK(mpa_trailer_build(fpdu + 41, 39, false, state) == 7 && fpdu[44] == 0 && fpdu[47] == 0);
+	CHECK(mpa_trailer_build(fpdu + 41, 39, false, state) == 7 && fpdu[44] == 0 &&
+	      fpdu[47] == 0);
 	/* 32 zero bytes, length field included: AA 36 91 8A on the wire. */
-	CHECK(mpa_trailer_build(fpdu, 30, true, crc32c_update(CRC32C_START, (uint8_t[32]){0}, 32)) == 4);
+	CHECK(mpa_trailer_build(fpdu, 30, true,
+				crc32c_update(CRC32C_START, (uint8_t[32]){0}, 32)) == 4);
 	CHECK(memcmp(fpdu, "\xAA\x36\x91\x8A", 4) == 0);
 }
 
