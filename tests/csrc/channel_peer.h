@@ -23,7 +23,7 @@ static struct {
 	uint32_t sent_count, consumed;
 	struct smbd_transfer transfers[PEER_KEPT];
 	struct buffer_descriptor descriptors[PEER_KEPT][4];
-	uint32_t transfer_count;
+	uint32_t transfer_count, completed;
 	char order[PEER_KEPT + 1]; /* what came: m, w, r, e, v */
 	uint32_t exposed_access, revoked_token;
 	uint64_t last_operation;
