@@ -20,7 +20,8 @@ def serve(call: Call) -> Reply:
     """Ends the open; tells the attributes as they were just before, if asked."""
     request = CloseRequest.parse(call.message)
     opened, session = call.open, call.session
-    assert opened is not None and session is not None  # the opcode table asks for them
+    assert opened is not None
+    assert session is not None
     response = CloseResponse()
     if request.flags & _POSTQUERY_ATTRIB:
         response = _attributes(opened)

@@ -90,7 +90,8 @@ def serve(call: Call) -> Reply:
     """Answers with a FileId and what the file is."""
     request = CreateRequest.parse(call.message)
     wanted = _check(call, request)
-    assert call.tree is not None and call.session is not None  # the opcode table asks for them
+    assert call.tree is not None
+    assert call.session is not None
     share = call.tree.vfs
     if share is None:  # IPC$: there are no pipes
         raise StatusError(NtStatus.OBJECT_NAME_NOT_FOUND)

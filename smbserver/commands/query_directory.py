@@ -41,7 +41,8 @@ def serve(call: Call) -> Reply:
     """Answers with as many entries as fit."""
     request = QueryDirectoryRequest.parse(call.message)
     opened, directory = _check(call, request)
-    assert call.tree is not None and call.tree.vfs is not None
+    assert call.tree is not None
+    assert call.tree.vfs is not None
     share = call.tree.vfs
     try:
         begins = opened.listing is None or bool(request.flags & _ANEW)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
 
 from smbserver.vfs.dos_attributes import read_dos_attributes
 from smbserver.vfs.handle import Handle

@@ -41,7 +41,7 @@ class FoldedNames:
             self._kept.move_to_end(key)
             return kept[1]
         settled = time.time_ns() - facts.st_mtime_ns > SETTLED_NS
-        names = {fold(entry): entry for entry in reversed(sorted(os.listdir(directory)))}
+        names = {fold(entry): entry for entry in sorted(os.listdir(directory), reverse=True)}
         if settled and len(names) <= MAX_CACHED_NAMES:
             self._kept[key] = (facts.st_mtime_ns, names)
             self._kept.move_to_end(key)

@@ -32,7 +32,7 @@ def parse_name(name: str) -> ShareName:
     """Takes a name of CREATE, rename or link apart; refuses what no file can be called."""
     if name.startswith("\\"):
         raise StatusError(NtStatus.INVALID_PARAMETER)
-    folder, separator, last = name.rpartition("\\")
+    folder, _separator, last = name.rpartition("\\")
     base, stream, of_directory = _split_stream(last)
     if ":" in folder:
         raise StatusError(NtStatus.OBJECT_NAME_INVALID)

@@ -55,7 +55,8 @@ def test_dispositions(
     kept = outcome == CreateAction.OPENED and not stream
     assert response.end_of_file == (3 if kept else 0)
     if outcome == CreateAction.CREATED:
-        assert response.file_attributes & dos.ARCHIVE and response.creation_time > 0
+        assert response.file_attributes & dos.ARCHIVE
+        assert response.creation_time > 0
 
 
 def test_directories(server: Server) -> None:
@@ -236,7 +237,8 @@ def test_contexts(server: Server) -> None:
     on_disk = contexts.QueryOnDiskIdResponse.parse(answer.data)
     assert on_disk.disk_file_id == os.stat(server.path / "file").st_ino
     assert response.oplock_level == 0
-    assert response.allocation_size >= 1 << 20 and response.end_of_file == 0
+    assert response.allocation_size >= 1 << 20
+    assert response.end_of_file == 0
 
 
 @pytest.mark.parametrize(

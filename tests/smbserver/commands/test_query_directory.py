@@ -57,7 +57,8 @@ def test_every_class(server: Server, folder: FileId, kind: int) -> None:
     assert names(entries) == ALL
     file = entries[3]
     if kind != C.FILE_NAMES:
-        assert file.end_of_file == 5 and file.last_write_time > 0
+        assert file.end_of_file == 5
+        assert file.last_write_time > 0
         assert entries[4].file_attributes == dos.DIRECTORY
     if kind in (C.FILE_ID_FULL_DIRECTORY, C.FILE_ID_BOTH_DIRECTORY, C.FILE_ID_EXTD_DIRECTORY):
         assert file.file_id == os.stat(server.path / "b.txt").st_ino

@@ -84,7 +84,8 @@ def test_classes_of_fixed_size(server: Server, file_id: FileId, kind: int, size:
 
 def test_long_answers_are_cut(server: Server, file_id: FileId) -> None:
     reply = query(server, file_id, C.FILE_ALL, room=100)
-    assert reply.status == NtStatus.BUFFER_OVERFLOW and len(data(reply)) == 100
+    assert reply.status == NtStatus.BUFFER_OVERFLOW
+    assert len(data(reply)) == 100
     reply = query(server, file_id, C.FILE_NAME, room=6)
     assert reply.status == NtStatus.BUFFER_OVERFLOW
     assert bytes(data(reply)) == b"\x12\0\0\0\\\0"
@@ -110,7 +111,8 @@ def test_streams(server: Server, file_id: FileId) -> None:
         (":zone:$DATA", 3),
     ]
     standard = info.FileStandardInformation.parse(data(query(server, stream, C.FILE_STANDARD)))
-    assert standard.end_of_file == 3 and not standard.directory
+    assert standard.end_of_file == 3
+    assert not standard.directory
     assert info.FileNameInformation.parse(data(query(server, stream, C.FILE_NAME))).file_name == (
         "\\dir\\file:zone"
     )
@@ -178,9 +180,9 @@ def test_security(server: Server, file_id: FileId) -> None:
     assert descriptor.owner == unix_user(os.getuid())
     assert descriptor.dacl is not None
     owner, group, everyone = (ace.mask for ace in descriptor.dacl.aces)
-    assert (
-        owner & access.WRITE_DATA and group & access.READ_DATA and not everyone & access.READ_DATA
-    )
+    assert owner & access.WRITE_DATA
+    assert group & access.READ_DATA
+    assert not everyone & access.READ_DATA
     request = QueryInfoRequest(InfoType.SECURITY, 0, file_id, 10, additional_information=7)
     with pytest.raises(StatusError) as refused:
         server.request(query_info, request)

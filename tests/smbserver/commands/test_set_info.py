@@ -75,7 +75,8 @@ def test_sizes(server: Server, file_id: FileId) -> None:
     change(server, file_id, C.FILE_END_OF_FILE, info.FileEndOfFileInformation(4))
     assert path.read_bytes() == b"12\0\0"
     change(server, file_id, C.FILE_ALLOCATION, info.FileAllocationInformation(1 << 20))
-    assert path.stat().st_size == 4 and path.stat().st_blocks * 512 >= 1 << 20
+    assert path.stat().st_size == 4
+    assert path.stat().st_blocks * 512 >= 1 << 20
     change(server, file_id, C.FILE_ALLOCATION, info.FileAllocationInformation(1))
     assert path.read_bytes() == b"1"
     wrong = info.FileEndOfFileInformation(-1)
@@ -188,7 +189,8 @@ def test_position_and_mode(server: Server, file_id: FileId) -> None:
     opened = server.session.opens[file_id.volatile]
     change(server, file_id, C.FILE_POSITION, info.FilePositionInformation(7))
     change(server, file_id, C.FILE_MODE, info.FileModeInformation(2))
-    assert opened.position == 7 and opened.write_through
+    assert opened.position == 7
+    assert opened.write_through
     wrong = info.FileModeInformation(CreateOptions.DELETE_ON_CLOSE)
     refused(server, NtStatus.INVALID_PARAMETER, file_id, C.FILE_MODE, wrong)
 

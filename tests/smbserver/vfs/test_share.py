@@ -37,7 +37,8 @@ def test_any_case_finds_the_file_through_folders(folder: Folder) -> None:
     (folder.path / "Ordner" / "Größe 😀").mkdir(parents=True)
     (folder.path / "Ordner" / "Größe 😀" / "Datei.TXT").write_text("x")
     location = look_up(folder, "ORDNER\\gröSSe 😀".replace("SS", "ß") + "\\datei.txt")
-    assert location.exists and location.path == "Ordner/Größe 😀/Datei.TXT"
+    assert location.exists
+    assert location.path == "Ordner/Größe 😀/Datei.TXT"
     location.close()
 
 
