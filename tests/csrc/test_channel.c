@@ -57,7 +57,7 @@ static const struct channel_events events = {.established = on_established, .clo
 static void turn(void)
 {
 	for (int count = 0; count < 4; count++)
-		CHECK(loop_turn(loop, 1) == 0);
+		CHECK(loop_turn(loop, 0) == 0);
 }
 
 static void open_channel(void)
