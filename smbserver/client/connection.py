@@ -170,11 +170,6 @@ class Connection:
         return len(self._in_flight)
 
     @property
-    def pending(self) -> list[InFlight]:
-        """Requests that the server has said it works on: those with an AsyncId."""
-        return [entry for entry in self._in_flight.values() if entry.async_id is not None]
-
-    @property
     def multi_credit(self) -> bool:
         """Whether large requests cost more than one credit ([MS-SMB2] 3.2.4.1.5)."""
         agreed = self.negotiated
@@ -280,6 +275,7 @@ class Connection:
         if header.status == NtStatus.PENDING and header.is_async:
             entry.async_id = header.async_id
             self.credits.grant(0, header.credits)
+            self._arrived.set()
             return
         del self._in_flight[header.message_id]
         self.credits.grant(entry.charge, header.credits)
@@ -297,24 +293,33 @@ class Connection:
             return None
         if entry.sealed and header.status not in _MAY_BE_UNSIGNED:
             return f"the answer to a sealed {Command(header.command).name} is not sealed"
-        if entry.signer is None:
+        if entry.signer is None or header.status in _MAY_BE_UNSIGNED:
             return None
         if not header.is_signed:
-            if header.status in _MAY_BE_UNSIGNED:
-                return None
             return f"the answer to a signed {Command(header.command).name} is not signed"
         if entry.signer.verify(response.message):
             return None
         return f"the answer to {Command(header.command).name} is signed wrongly"
 
+    async def next_pending(self) -> InFlight:
+        """A request that the server has said it works on, by an interim response; waits for one."""
+        while True:
+            for entry in self._in_flight.values():
+                if entry.async_id is not None:
+                    return entry
+            await self._something_came()
+
     async def next_unsolicited(self) -> Response:
         """The next message that answers no request; waits for one."""
         while not self.unsolicited:
-            if self.lost is not None:
-                raise self.lost
-            self._arrived.clear()
-            await self._arrived.wait()
+            await self._something_came()
         return self.unsolicited.popleft()
+
+    async def _something_came(self) -> None:
+        if self.lost is not None:
+            raise self.lost
+        self._arrived.clear()
+        await self._arrived.wait()
 
     def _on_closed(self, closed: ChannelClosed) -> None:
         self.lost = closed

@@ -316,9 +316,9 @@ def test_many_requests_in_flight_use_the_credits(smbd: Smbd) -> None:
         async with await open_session(smbd, credits=16) as session:
             echo = EchoRequest().pack()
             await asyncio.gather(*(session.request(Command.ECHO, echo) for _ in range(500)))
-            credits = session.channels[0].connection.credits
-            assert credits.waited > 0
-            assert credits.available > 0
+            account = session.channels[0].connection.credits
+            assert account.waited > 0
+            assert account.available > 0
 
     run(work())
 
@@ -346,10 +346,7 @@ def test_a_lock_that_waits_can_be_cancelled(smbd: Smbd) -> None:
                 flags = LockFlags.EXCLUSIVE_LOCK | LockFlags.FAIL_IMMEDIATELY
                 await one.lock(LockElement(0, 100, flags))
                 waiting = asyncio.ensure_future(other.lock(whole))
-                while not channel.connection.pending:
-                    await asyncio.sleep(0.01)
-                (sent,) = channel.connection.pending
-                session.cancel(sent, channel)
+                session.cancel(await channel.connection.next_pending(), channel)
                 with pytest.raises(StatusError) as caught:
                     await waiting
                 assert caught.value.status == NtStatus.CANCELLED
