@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from smbserver import log, serve, status
+from smbserver import bench, log, serve, status
 from smbserver.auth.passdb import Passdb, PassdbError
 from smbserver.config import Config, ConfigError, load
 from smbserver.control import ControlUnavailable, ask
@@ -137,5 +137,5 @@ def _config(parsed: argparse.Namespace) -> Config:
     return load(parsed.configfile, parsed.option)
 
 
-COMMANDS = (declare_run, declare_status, declare_passwd, serve.declare)
+COMMANDS = (declare_run, declare_status, declare_passwd, serve.declare, bench.declare)
 """One function per subcommand; it declares its arguments and sets `command`."""

@@ -84,7 +84,7 @@ async def _check(served: Instance, control: str) -> Seen:
     except TimeoutError:
         raise CheckFailed(f"the check did not end within {DEADLINE:.0f} s") from None
     except (NoRdma, ProxyError, ProxyUnavailable, StatusError, ChannelClosed) as error:
-        raise CheckFailed(f"{error or type(error).__name__}") from error
+        raise CheckFailed(str(error) or type(error).__name__) from error
 
 
 async def _look(session: Session, served: Instance) -> Seen:

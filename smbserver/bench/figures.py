@@ -48,6 +48,30 @@ def with_ratios(figures: Sequence[Figure], smbd_of: Mapping[str, str]) -> list[F
     ]
 
 
+def better_of(figures: Sequence[Figure], variants: Sequence[str], name: str) -> list[Figure]:
+    """Of NAME_VARIANT_x the variant with the best x, under the name NAME_x; all others as they are.
+
+    More is better, except for CPU time, which goes with the throughput that it was spent on.
+    """
+    prefixes = {variant: f"{name}_{variant}_" for variant in variants}
+    best: dict[str, Figure] = {}
+    for variant in variants:
+        for each in figures:
+            work = each.name.removeprefix(prefixes[variant])
+            if work != each.name and "_cpu" not in work:
+                best[work] = max(best.get(work, each), each, key=lambda one: one.value)
+    chosen = {each.name for each in best.values()}
+    kept = []
+    for each in figures:
+        prefix = next((one for one in prefixes.values() if each.name.startswith(one)), None)
+        if prefix is None:
+            kept.append(each)
+        elif each.name.partition("_cpu")[0] in chosen:
+            work = each.name.removeprefix(prefix)
+            kept.append(dataclasses.replace(each, name=f"{name}_{work}"))
+    return kept
+
+
 def table(figures: Sequence[Figure]) -> str:
     """One line per figure, for people."""
 

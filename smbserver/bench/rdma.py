@@ -22,7 +22,6 @@ from smbserver.instance import LOOPBACK, running_proxy
 
 DEPTH = 8
 BLOCK = MIB
-IDLE_CHANNELS = 100
 
 Transfer = Callable[[PoolRange, int, bytes], Awaitable[int]]
 

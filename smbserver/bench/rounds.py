@@ -12,7 +12,12 @@ from typing import TextIO
 from smbserver.bench.figures import GIB, Figure, figure
 from smbserver.bench.processes import Watched
 
-CPU_UNIT = "CPU s/GiB"
+CPU = "CPU s/GiB"
+WARM_UP = 1
+"""Rounds before those that count: memory is touched and caches are filled for the first time."""
+
+Sized = Callable[[int], Awaitable[float]]
+"""Moves so much, and gives back the figure."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,17 +60,32 @@ class Progress:
 
 
 async def run(measurements: Sequence[Measurement], rounds: int) -> list[Figure]:
-    """Medians of `rounds` rounds; for each measurement its figure, then CPU per GiB of its servers."""
+    """Medians of `rounds` rounds: for each measurement its figure, then CPU per GiB of its servers."""
     samples: dict[tuple[str, str], list[float]] = defaultdict(list)
-    progress = Progress(rounds * len(measurements))
-    for number in range(rounds):
+    progress = Progress((WARM_UP + rounds) * len(measurements))
+    for number in range(1 - WARM_UP, rounds + 1):
         for each in measurements:
-            progress.step(f"round {number + 1}: {each.name}")
-            before = [server.cpu_seconds() for server in each.servers]
-            samples[each.name, each.unit].append(await each.run())
-            if each.moves:
-                for server, earlier in zip(each.servers, before, strict=True):
-                    spent = (server.cpu_seconds() - earlier) / (each.moves / GIB)
-                    samples[f"cpu_{server.label}_{each.name}", CPU_UNIT].append(spent)
+            progress.step(f"{each.name}, " + (f"round {number}" if number > 0 else "warm-up"))
+            for name, unit, value in await _once(each):
+                if number > 0:
+                    samples[name, unit].append(value)
     progress.end()
     return [figure(name, unit, values) for (name, unit), values in samples.items()]
+
+
+async def _once(measurement: Measurement) -> list[tuple[str, str, float]]:
+    name, servers = measurement.name, measurement.servers
+    before = [server.cpu_seconds() for server in servers]
+    found = [(name, measurement.unit, await measurement.run())]
+    if measurement.moves:
+        spent = [
+            (server.cpu_seconds() - earlier) / (measurement.moves / GIB)
+            for server, earlier in zip(servers, before, strict=True)
+        ]
+        found.append((f"{name}_cpu", CPU, sum(spent)))
+        if len(servers) > 1:
+            found += [
+                (f"{name}_cpu_{server.label}", CPU, each)
+                for server, each in zip(servers, spent, strict=True)
+            ]
+    return found

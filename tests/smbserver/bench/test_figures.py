@@ -46,10 +46,10 @@ def test_rounds_are_interleaved() -> None:
         return rounds.Measurement(name, "1/s", run)
 
     measured = asyncio.run(rounds.run([measurement("a"), measurement("b")], 3))
-    assert order == ["a", "b"] * 3
+    assert order == ["a", "b"] * 4
     assert [(each.name, each.value, each.low, each.high) for each in measured] == [
-        ("a", 3.0, 1.0, 5.0),
-        ("b", 4.0, 2.0, 6.0),
+        ("a", 5.0, 3.0, 7.0),
+        ("b", 6.0, 4.0, 8.0),
     ]
 
 
@@ -64,7 +64,7 @@ def test_cpu_time_of_a_server_is_per_gib() -> None:
         "work", "MiB/s", run, 512 * MIB, (processes.Watched("me", os.getpid()),)
     )
     cpu = asyncio.run(rounds.run([measurement], 1))[1]
-    assert cpu.name == "cpu_me_work"
+    assert cpu.name == "work_cpu"
     assert cpu.value >= 0.09
 
 
@@ -74,3 +74,28 @@ def test_memory_of_a_process() -> None:
 
 def test_the_raw_stream_moves_every_byte() -> None:
     assert raw.measure(8 * MIB) > 0
+
+
+def test_the_better_variant_of_each_work_is_kept_with_its_cpu_time() -> None:
+    measured = [
+        figures.figure(name, "", [value])
+        for name, value in (
+            ("smb_read", 9.0),
+            ("smbd_stock_read", 1.0),
+            ("smbd_stock_read_cpu", 10.0),
+            ("smbd_stock_write", 4.0),
+            ("smbd_stock_write_cpu", 40.0),
+            ("smbd_tuned_read", 2.0),
+            ("smbd_tuned_read_cpu", 20.0),
+            ("smbd_tuned_write", 3.0),
+            ("smbd_tuned_write_cpu", 30.0),
+        )
+    ]
+    kept = figures.better_of(measured, ("stock", "tuned"), "smbd")
+    assert {each.name: each.value for each in kept} == {
+        "smb_read": 9.0,
+        "smbd_write": 4.0,
+        "smbd_write_cpu": 40.0,
+        "smbd_read": 2.0,
+        "smbd_read_cpu": 20.0,
+    }
