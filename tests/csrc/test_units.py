@@ -38,6 +38,8 @@ def test_unit(test: Path, tmp_path: Path) -> None:
         timeout=BUILD_SECONDS,
     )
     run = subprocess.run(
-        [str(program)], cwd=ROOT, capture_output=True, text=True, timeout=RUN_SECONDS
+        [str(program)], check=False, cwd=ROOT, capture_output=True, text=True, timeout=RUN_SECONDS
     )
-    assert run.returncode == 0 and not run.stdout, f"{run.stdout}\n{run.stderr}"
+    said = run.stdout + run.stderr
+    assert run.returncode == 0, said
+    assert not said

@@ -1,0 +1,60 @@
+"""Builds every fuzz target with libFuzzer under the sanitizers and runs it for a moment.
+
+A target is tests/fuzz/fuzz_NAME.c; its first line names the files of csrc/ that it needs, as for
+the C tests. FUZZ_SECONDS says how long each runs: 3 as a smoke test, more with `make fuzz`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+SANITIZE = ["-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
+FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-Werror", *SANITIZE]
+INCLUDE = ["-I", str(ROOT / "csrc"), "-I", str(ROOT / "tests" / "csrc")]
+FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", "3"))
+BUILD_SECONDS = 180
+MEMORY_MIB = 1024
+
+
+def sources(target: Path) -> list[str]:
+    """The files of csrc/ that the first line of a target names."""
+    first = target.read_text().split("\n", 1)[0]
+    match = re.fullmatch(r"/\* SOURCES:(.*)\*/", first.strip())
+    assert match, f"{target.name}: the first line must be /* SOURCES: a.c b.c */, it is: {first}"
+    return [str(ROOT / "csrc" / name) for name in match[1].split()]
+
+
+def findings(folder: Path) -> str:
+    """The inputs that broke the target, in hexadecimal."""
+    inputs = sorted(folder.glob("*-*"))
+    return "\n".join(f"{path.name}: {path.read_bytes()[:4096].hex()}" for path in inputs)
+
+
+@pytest.mark.timeout(BUILD_SECONDS + FUZZ_SECONDS + 60)
+@pytest.mark.parametrize("target", sorted(HERE.glob("fuzz_*.c")), ids=lambda target: target.stem)
+def test_fuzz(target: Path, tmp_path: Path) -> None:
+    program = tmp_path / target.stem
+    command = ["clang", *FLAGS, *INCLUDE, str(target), *sources(target), "-o", str(program)]
+    subprocess.run([*command, "-pthread"], check=True, timeout=BUILD_SECONDS)
+    artifacts = tmp_path / "found"
+    artifacts.mkdir()
+    run = subprocess.run(
+        [
+            str(program),
+            f"-max_total_time={FUZZ_SECONDS}",
+            f"-rss_limit_mb={MEMORY_MIB}",
+            f"-artifact_prefix={artifacts}/",
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=FUZZ_SECONDS + 60,
+    )
+    assert run.returncode == 0, f"{run.stderr[-4000:]}\n{findings(artifacts)}"
