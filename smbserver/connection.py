@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from smbserver.commands import negotiate
 from smbserver.credits import MessageWindow
-from smbserver.dispatch import Call, Chain, Dispatcher, Reply, Row, refusal
+from smbserver.dispatch import Call, Chain, Dispatcher, Reply, refusal
 from smbserver.preauth import PreauthHash
 from smbserver.session import Binding, Session, SessionState
 from smbserver.wire import smb1
@@ -186,30 +186,38 @@ class Connection:
 
     # 3.: what the dispatcher asks
 
-    def authenticate(self, row: Row, call: Call) -> None:
-        """Find the session and check that the request really comes from it ([MS-SMB2] 3.3.5.2.4, 3.3.5.2.9)."""
+    def authenticate(self, call: Call, need_session: bool) -> None:
+        """Find the session of a request, and check that it really comes from it.
+
+        [MS-SMB2] 3.3.5.2.4, 3.3.5.2.9.
+        """
         header, sealed = call.header, call.chain.sealed
         inherited = call.session if header.is_related else None
         binding = self.bindings.get(header.session_id if inherited is None else inherited.id)
         if binding is None:
-            if row.need_session:
+            if need_session:
                 raise StatusError(NtStatus.USER_SESSION_DELETED)
             return
         session = binding.session
-        if sealed is not None:
-            if sealed is not session:
-                raise StatusError(NtStatus.USER_SESSION_DELETED)
-        elif header.flags & _SIGNED and binding.signer is not None:
+        if sealed is not None and sealed is not session:
+            raise StatusError(NtStatus.USER_SESSION_DELETED)
+        self.verify(call, binding)
+        if session.encrypt_data and sealed is None:
+            raise StatusError(NtStatus.ACCESS_DENIED)
+        call.session = session
+
+    def verify(self, call: Call, binding: Binding) -> None:
+        """Check the signature, where there is or must be one; the response is signed then too."""
+        if call.chain.sealed is not None:
+            return
+        if call.header.is_signed and binding.signer is not None:
             if not binding.signer.verify(call.message):
                 self.count("bad_signatures")
                 raise StatusError(NtStatus.ACCESS_DENIED)
             call.signer = binding.signer
-        elif session.encrypt_data:
-            raise StatusError(NtStatus.ACCESS_DENIED)
-        elif session.signing_required:
+        elif binding.session.signing_required:
             call.signer = binding.signer
             raise StatusError(NtStatus.ACCESS_DENIED)
-        call.session = session
 
     def check_tree(self, call: Call) -> None:
         """Refuse plain requests to a share that is encrypted ([MS-SMB2] 3.3.5.2.11)."""

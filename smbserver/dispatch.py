@@ -112,6 +112,8 @@ class Row:
     serve: Handler
     need_session: bool = True
     need_tree: bool = True
+    authenticates: bool = False
+    """SESSION_SETUP: it checks itself whose request it is."""
     file_id: int = 0
     """Where the FileId stands in the message; 0: the command names no open."""
     file_optional: bool = False
@@ -191,7 +193,8 @@ def admit(row: Row, call: Call) -> None:
         chain.status = NtStatus.SUCCESS
     if not row.allow_compound and len(chain.calls) > 1:
         raise StatusError(NtStatus.INVALID_PARAMETER)
-    connection.authenticate(row, call)
+    if not row.authenticates:
+        connection.authenticate(call, row.need_session)
     chain.session = call.session
     if row.need_tree:
         if call.tree is None and not related and call.session is not None:

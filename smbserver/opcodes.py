@@ -34,7 +34,11 @@ TABLE: dict[int, Row] = {
         negotiate.serve, need_session=False, need_tree=False, allow_compound=False
     ),
     Command.SESSION_SETUP: Row(
-        session_setup.serve, need_session=False, need_tree=False, allow_compound=False
+        session_setup.serve,
+        need_session=False,
+        need_tree=False,
+        authenticates=True,
+        allow_compound=False,
     ),
     Command.LOGOFF: Row(logoff.serve, need_tree=False),
     Command.TREE_CONNECT: Row(tree_connect.serve, need_tree=False),

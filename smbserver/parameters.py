@@ -69,7 +69,7 @@ def choice(**spellings: str) -> Callable[[str], str]:
 
     def parse(value: str) -> str:
         try:
-            return canonical[value.lower()]
+            return canonical[value.lower().replace(" ", "_")]
         except KeyError:
             raise BadValue(f"{value!r} is none of {', '.join(sorted(spellings))}") from None
 

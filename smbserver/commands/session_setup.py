@@ -36,12 +36,12 @@ def serve(call: Call) -> Reply | Awaitable[Reply]:
         authentication = _begin_binding(call)
     elif session_id == 0:
         authentication = _begin_session(call)
+    elif session_id in connection.bindings:
+        authentication = _reauthenticate(call)
     elif session_id in connection.authentications:
         authentication = connection.authentications[session_id]
         if authentication.binding:
             raise StatusError(NtStatus.REQUEST_NOT_ACCEPTED)
-    elif session_id in connection.bindings:
-        authentication = _begin_reauthentication(call)
     else:
         raise StatusError(NtStatus.USER_SESSION_DELETED)
     call.session = authentication.session
@@ -89,12 +89,16 @@ def _begin_session(call: Call) -> Authentication:
     return authentication
 
 
-def _begin_reauthentication(call: Call) -> Authentication:
+def _reauthenticate(call: Call) -> Authentication:
     """[MS-SMB2] 3.3.5.5.2: who it is may be proved again; the keys stay."""
     connection = call.connection
-    session = connection.bindings[call.header.session_id].session
-    authentication = Authentication(session, _acceptor(connection), connection.preauth.copy())
-    connection.authentications[session.id] = authentication
+    binding = connection.bindings[call.header.session_id]
+    connection.verify(call, binding)
+    session = binding.session
+    authentication = connection.authentications.get(session.id)
+    if authentication is None:
+        authentication = Authentication(session, _acceptor(connection), connection.preauth.copy())
+        connection.authentications[session.id] = authentication
     return authentication
 
 
