@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from pathlib import Path
 
 from spnego._context import GSSMech
 from spnego._negotiate import NegotiateProxy
+from spnego._spnego import NegTokenInit
 
 from smbserver.auth.ntlm import NtlmAcceptor, UnknownUser
 from smbserver.auth.passdb import Passdb
@@ -77,5 +77,9 @@ def _spnego(ntlm: NtlmAcceptor) -> NegotiateProxy:
 
 @functools.cache
 def initial_token() -> bytes:
-    """NegTokenInit2 for the NEGOTIATE response: the mechanisms that we accept ([MS-SPNG] 2.2.1)."""
-    return _spnego(NtlmAcceptor(Passdb(Path(os.devnull)))).step() or b""
+    """For the NEGOTIATE response: the mechanisms that we accept (RFC 4178 section 4.2.1).
+
+    Without the negHints of [MS-SPNG] 2.2.1: they are optional, everybody ignores them, and Wireshark takes
+    them for a malformed mechListMIC wherever SMB does not come from port 445.
+    """
+    return NegTokenInit([GSSMech.ntlm.value]).pack()
