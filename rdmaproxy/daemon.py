@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import resource
 import signal
@@ -111,7 +112,7 @@ def engine_config(config: Config) -> EngineConfig:
 
 
 def _milliseconds(seconds: float) -> int:
-    return -int(-seconds * 1000)
+    return math.ceil(seconds * 1000)
 
 
 def raise_descriptor_limit() -> int:
