@@ -21,9 +21,10 @@
 struct channel;
 
 enum {
-	CHANNEL_POOLS_MAX = 16, /* pools of one channel */
-	CHANNEL_DESCRIPTORS_MAX =
-		16, /* descriptors passed with frames that have not come whole yet */
+	/* Pools of one channel. */
+	CHANNEL_POOLS_MAX = 16,
+	/* Descriptors passed with frames that have not come whole yet. */
+	CHANNEL_DESCRIPTORS_MAX = 16,
 	/* Bytes read from one worker before others get a turn. */
 	CHANNEL_READ_BUDGET = 1 << 20,
 	/* Bytes of frames staged: about a hundred replies with their RDMA_WRITEs come with one recvmsg. */
@@ -37,11 +38,11 @@ enum {
 
 /* What the channel tells the engine. */
 struct channel_events {
-	void (*established)(void *owner, struct channel *channel,
-			    nanoseconds now); /* hand the worker's end over now */
+	/* Hand the worker's end over now. */
+	void (*established)(void *owner, struct channel *channel, nanoseconds now);
+	/* The engine destroys the channel in here. */
 	void (*closed)(void *owner, struct channel *channel, enum close_reason reason,
-		       const char *words,
-		       nanoseconds now); /* the engine destroys the channel in here */
+		       const char *words, nanoseconds now);
 };
 
 /*

@@ -9,8 +9,8 @@
 #include "engine_state.h"
 
 enum {
-	DEFAULT_MAX_CONNECTIONS =
-		16384, /* about 40 GiB of posted receives: a host's worth of clients */
+	/* About 40 GiB of posted receives, if all are busy: a host's worth of clients. */
+	DEFAULT_MAX_CONNECTIONS = 16384,
 };
 
 #define SLEEP_MAX     ((nanoseconds)3600 * SECOND) /* of the loop with nothing to do */

@@ -34,11 +34,10 @@ struct engine_config {
 };
 
 enum engine_event_kind {
-	ENGINE_EVENT_CHANNEL =
-		1, /* a connection is ready: `fd` is the worker's end, now the caller's */
+	ENGINE_EVENT_CHANNEL = 1,	 /* `fd` is the worker's end, now the caller's */
 	ENGINE_EVENT_CONNECT_FAILED = 2, /* `request` failed, see reason and words */
 	ENGINE_EVENT_CLOSED = 3,	 /* a connection that was handed over ended */
-	ENGINE_EVENT_REFUSED = 4, /* an incoming connection ended before it was handed over */
+	ENGINE_EVENT_REFUSED = 4,	 /* an incoming one ended before it was handed over */
 };
 
 /* One connection: what was agreed on and what has moved. Sizes and byte counts in bytes, times in ns. */
@@ -94,8 +93,8 @@ int engine_close(struct engine *engine, uint64_t connection); /* -ENOENT */
 int engine_drain(struct engine *engine); /* stop listening, end every connection gracefully */
 
 int engine_event_fd(struct engine *engine);
-int engine_next_event(struct engine *engine,
-		      struct engine_event *ret); /* 1: one was taken; 0: none */
+/* 1: one was taken; 0: none. */
+int engine_next_event(struct engine *engine, struct engine_event *ret);
 
 /* Connections with a number above `after`, in order; how many were written. */
 size_t engine_connections(struct engine *engine, uint64_t after, struct engine_connection *ret,

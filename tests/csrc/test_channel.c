@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -652,6 +653,58 @@ static void test_closed_before_established(void)
 	close_channel();
 }
 
+/* Descriptors. */
+
+/* As if the process had no descriptor left: the next one to be opened would be too many. */
+static struct rlimit use_up_descriptors(void)
+{
+	struct rlimit before, none;
+	int next = dup(0);
+
+	CHECK(next >= 0 && getrlimit(RLIMIT_NOFILE, &before) == 0);
+	close(next);
+	none = before;
+	none.rlim_cur = (rlim_t)next;
+	CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
+	return before;
+}
+
+static void test_no_descriptor_for_a_channel(void)
+{
+	struct smbd_config config = {0};
+	struct rlimit before;
+
+	CHECK(loop_create(&loop) == 0 && pool_table_create(0, &pools) == 0);
+	CHECK(channel_create(loop, pools, &stub_qp, SMBD_SERVER, &config, &events, NULL, 1,
+			     &channel) == 0);
+	before = use_up_descriptors();
+	worker = -1;
+	peer.events->established(peer.owner, 1);
+	CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+	CHECK(worker == -1 && peer.reason == CLOSE_LIMIT);
+	finish_close();
+	CHECK(ended == CLOSE_LIMIT && strstr(ended_words, "RLIMIT_NOFILE"));
+	close_channel();
+}
+
+static void test_no_descriptor_for_a_pool(void)
+{
+	uint8_t type, body[512];
+	int fd = make_pool(F_SEAL_SHRINK);
+	struct rlimit before;
+
+	open_channel();
+	before = use_up_descriptors();
+	worker_passes_pool(fd, POOL);
+	CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+	CHECK(worker_reads(&type, body, sizeof(body)) > 16 && type == CHANNEL_POOL_READY);
+	CHECK(get32(body) == 3 && memmem(body + 16, 200, "RLIMIT_NOFILE", 13));
+	worker_passes_pool(fd, POOL);
+	CHECK(worker_reads(&type, body, sizeof(body)) == 16 && get32(body) == 0);
+	close(fd);
+	close_channel();
+}
+
 int main(void)
 {
 	test_messages_both_ways();
@@ -675,5 +728,7 @@ int main(void)
 	test_a_pool_outlives_its_worker();
 	test_the_last_frame_is_closed();
 	test_closed_before_established();
+	test_no_descriptor_for_a_channel();
+	test_no_descriptor_for_a_pool();
 	return 0;
 }
