@@ -464,6 +464,11 @@ class Connection:
             pass
         return self._take()
 
+    @property
+    def queued_bytes(self) -> int:
+        """What waits for credits; each message counts MESSAGE_OVERHEAD more than its data."""
+        return self._outgoing.bytes
+
     def writable(self) -> bool:
         return self._outgoing.bytes < SEND_HIGH_WATER
 
