@@ -132,6 +132,7 @@ class Connection:
         self._says_charge = False
         """CreditCharge is 0 in 2.0.2, and before anything is agreed on."""
         self._in_flight: dict[int, InFlight] = {}
+        self._held = False
         self._arrived: asyncio.Event = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
@@ -229,7 +230,19 @@ class Connection:
     def _send_parts(self, parts: list[Buffer], session_id: int, protection: Protection) -> None:
         if protection.cipher is not None:
             parts = [protection.cipher.seal(session_id, parts)]
+        self.hold()
         self.channel.send(*parts)
+
+    def hold(self) -> None:
+        """What is sent in this turn of the loop leaves in one piece, at its end."""
+        if not self._held:
+            self._held = True
+            self.channel.cork()
+            self._loop.call_soon(self._let_go)
+
+    def _let_go(self) -> None:
+        self._held = False
+        self.channel.uncork()
 
     def cancel(self, entry: InFlight, protection: Protection = PLAIN) -> None:
         """Asks for an end of a request; its final response still comes ([MS-SMB2] 3.2.4.24)."""

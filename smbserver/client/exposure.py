@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from smbdirect.channel import Channel
 from smbdirect.frames import Access
 from smbdirect.pdu import BufferDescriptor
 from smbdirect.pool import PoolRange
+from smbserver.client.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
     """A range, in one or several descriptors, from `expose` until `revoke` has returned."""
 
-    channel: Channel
+    connection: Connection
     descriptors: tuple[BufferDescriptor, ...]
 
     def pack(self) -> bytes:
@@ -24,24 +24,28 @@ class Exposure:
 
     async def revoke(self) -> None:
         """Afterwards the server cannot reach the range, whatever it invalidated before."""
+        self.connection.hold()
+        revoke = self.connection.channel.revoke
         if len(self.descriptors) == 1:
-            await self.channel.revoke(self.descriptors[0])
+            await revoke(self.descriptors[0])
         else:
-            await asyncio.gather(*map(self.channel.revoke, self.descriptors))
+            await asyncio.gather(*map(revoke, self.descriptors))
 
 
 async def expose(
-    channel: Channel, piece: PoolRange, length: int, access: Access, count: int = 1
+    connection: Connection, piece: PoolRange, length: int, access: Access, count: int = 1
 ) -> Exposure:
     """Exposes the first `length` bytes of a range in `count` descriptors of about equal length."""
+    connection.hold()
+    channel = connection.channel
     if count == 1 and length == piece.length:
-        return Exposure(channel, (await channel.expose(piece, access),))
+        return Exposure(connection, (await channel.expose(piece, access),))
     parts = [_part(piece, start, stop) for start, stop in _cuts(length, count)]
     answers = await asyncio.gather(
         *(channel.expose(part, access) for part in parts), return_exceptions=True
     )
     exposed = tuple(answer for answer in answers if isinstance(answer, BufferDescriptor))
-    exposure = Exposure(channel, exposed)
+    exposure = Exposure(connection, exposed)
     for answer in answers:
         if isinstance(answer, BaseException):
             await exposure.revoke()

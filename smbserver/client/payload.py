@@ -57,7 +57,7 @@ async def read_into(
         piece.view[: len(data)] = data
         return len(data)
     exposure = await expose(
-        channel.connection.channel,
+        channel.connection,
         piece,
         length,
         Access.WRITE,
@@ -105,7 +105,7 @@ async def write_from(
     if not session.uses_rdma(channel, file.tree, length):
         return await write_inline(file, channel, offset, piece.view[:length], flags)
     exposure = await expose(
-        channel.connection.channel,
+        channel.connection,
         piece,
         length,
         Access.READ,
