@@ -264,6 +264,7 @@ def refusal(call: Call, error: BaseException) -> Reply:
         log.info("%s: %s", call.connection, error)
         status = NtStatus.INVALID_PARAMETER
     else:
+        call.connection.count("internal_errors")
         log.error("%s: command %d failed", call.connection, call.header.command, exc_info=error)
         status = NtStatus.INTERNAL_ERROR
     if call.header.command == Command.CREATE:

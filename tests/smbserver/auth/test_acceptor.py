@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import spnego
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from smbserver.auth.acceptor import ACCEPT_COMPLETED, MAX_LEGS, Acceptor, initial_token
+from smbserver.auth.passdb import Passdb
+from smbserver.wire.status import NtStatus, StatusError
+
+
+@pytest.fixture
+def passdb(tmp_path: Path) -> Passdb:
+    passdb = Passdb(tmp_path / "smbpasswd")
+    passdb.set_password("Älice", "wonderland", uid=12)
+    return passdb
+
+
+def client(user: str, password: str, protocol: str = "negotiate") -> Any:
+    options = spnego.NegotiateOptions.use_negotiate | spnego.NegotiateOptions.use_ntlm
+    return spnego.client(user, password, "server", protocol=protocol, options=options)
+
+
+def run(acceptor: Acceptor, initiator: Any) -> None:
+    token = initiator.step()
+    while acceptor.user is None:
+        token = initiator.step(acceptor.step(token))
+    assert token is None or not token
+
+
+@pytest.mark.parametrize("protocol", ["negotiate", "ntlm"])
+@pytest.mark.parametrize("user", ["Älice", "älice", "DOMAIN\\ÄLICE", "älice@realm"])
+def test_right_password(passdb: Passdb, protocol: str, user: str) -> None:
+    acceptor, initiator = Acceptor(passdb), client(user, "wonderland", protocol)
+    if "@" in user:
+        with pytest.raises(StatusError) as error:
+            run(acceptor, initiator)
+        assert error.value.status == NtStatus.LOGON_FAILURE
+        return
+    run(acceptor, initiator)
+    assert acceptor.user is not None
+    assert (acceptor.user.name, acceptor.user.uid, acceptor.user.guest) == ("Älice", 12, False)
+    assert acceptor.session_key == initiator.session_key
+    assert len(acceptor.session_key) == 16
+
+
+@pytest.mark.parametrize(("user", "password"), [("Älice", "no"), ("bob", "x"), ("Älice", "")])
+def test_wrong_password(passdb: Passdb, user: str, password: str) -> None:
+    acceptor = Acceptor(passdb)
+    with pytest.raises(StatusError) as error:
+        run(acceptor, client(user, password))
+    assert error.value.status == NtStatus.LOGON_FAILURE
+    assert acceptor.user is None
+
+
+def test_guest(passdb: Passdb) -> None:
+    acceptor, initiator = Acceptor(passdb, "nobody"), client("bob", "x")
+    assert acceptor.step(initiator.step(acceptor.step(initiator.step()))) == ACCEPT_COMPLETED
+    assert acceptor.user is not None
+    assert acceptor.user.guest
+    assert not acceptor.session_key
+
+
+def test_old_responses_are_refused(passdb: Passdb, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LM_COMPAT_LEVEL", "1")
+    with pytest.raises(StatusError) as error:
+        run(Acceptor(passdb), client("Älice", "wonderland", "ntlm"))
+    assert error.value.status == NtStatus.LOGON_FAILURE
+
+
+def test_legs_are_bounded(passdb: Passdb) -> None:
+    acceptor = Acceptor(passdb)
+    acceptor._legs = MAX_LEGS
+    with pytest.raises(StatusError):
+        acceptor.step(client("a", "b").step())
+
+
+def test_initial_token_is_a_neg_token_init() -> None:
+    assert initial_token()[:1] == b"\x60"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(st.binary(max_size=300))
+def test_any_first_token_ends_in_a_status(passdb: Passdb, token: bytes) -> None:
+    for start in (b"", b"NTLMSSP\0", b"NTLMSSP\0\1\0\0\0", b"\x60", b"\xa1"):
+        acceptor = Acceptor(passdb)
+        try:
+            acceptor.step(start + token)
+        except StatusError as error:
+            assert error.status in (NtStatus.INVALID_PARAMETER, NtStatus.LOGON_FAILURE)
+        assert acceptor.user is None
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=6))
+def test_a_damaged_second_token_admits_nobody_else(
+    passdb: Passdb, changes: list[tuple[int, int]]
+) -> None:
+    acceptor, initiator = Acceptor(passdb), client("Älice", "wonderland", "ntlm")
+    token = bytearray(initiator.step(acceptor.step(initiator.step())))
+    for at, value in changes:
+        token[at % len(token)] = value
+    try:
+        acceptor.step(bytes(token))
+    except StatusError:
+        assert acceptor.user is None
+    else:
+        assert acceptor.user is None or acceptor.user.name == "Älice"

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import pytest
+
+from smbserver.config import GENERAL, SHARE, ConfigError, load, parse
+from smbserver.parameters import General, Share, octal
+
+
+def test_defaults() -> None:
+    config = parse([])
+    assert config.general == General()
+    assert not config.shares
+
+
+def test_sections_comments_continuation_quotes() -> None:
+    config = parse(
+        r"""
+        # comment
+        ; comment
+        [GLOBAL]
+            Server   Min Protocol = SMB3
+            interfaces = "eth0;speed=100,capability=RSS" \
+                         10.0.0.1
+            smb2 max read = 1M
+        [Music]
+            path = /srv/music
+            comment = "a; b # c"
+            writable = yes
+            create mask = 0640
+            valid users = alice, "bob b"
+            veto files = /*.tmp/.DS_Store/
+        """.splitlines()
+    )
+    assert config.general.server_min_protocol == "smb3_11"
+    assert config.general.interfaces == ("eth0;speed=100,capability=RSS", "10.0.0.1")
+    assert config.general.smb2_max_read == 1 << 20
+    share = config.share("MUSIC")
+    assert share is not None
+    assert dataclasses.replace(share) == Share(
+        name="Music",
+        path="/srv/music",
+        comment="a; b # c",
+        read_only=False,
+        create_mask=0o640,
+        valid_users=("alice", "bob b"),
+        veto_files=("*.tmp", ".DS_Store"),
+    )
+
+
+def test_share_parameters_in_global_are_defaults() -> None:
+    config = parse(["[global]", "read only = no", "[a]", "path = /a", "[b]", "path=/b", "read only=yes"])
+    assert [share.read_only for share in config.shares.values()] == [False, True]
+
+
+def test_variables() -> None:
+    config = parse(["[one]", "path = /srv/%S", "comment = 100%% %S"])
+    share = config.share("one")
+    assert share is not None
+    assert (share.path, share.comment) == ("/srv/one", "100% one")
+
+
+def test_options_win() -> None:
+    config = parse(["[global]", "log level = debug"], options=["Log Level=error"])
+    assert config.general.log_level == "error"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["[global"],
+        ["[]"],
+        ["nothing"],
+        ["[global]", "smb2 max read = lots"],
+        ["[global]", "bind interfaces only = maybe"],
+        ["[global]", "server min protocol = NT1"],
+        ["[share]", "path = /x", "create mask = 9"],
+        ["[share]"],
+    ],
+)
+def test_errors_name_the_place(lines: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"smb\.conf"):
+        parse(lines)
+
+
+def test_unknown_names_are_told_with_the_nearest(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        parse(["[global]", "smb2 max reed = 1", "foo:bar = 1", "vfs objects = acl_xattr"])
+    (record,) = caplog.records
+    assert "smb2 max read" in record.getMessage()
+    assert "smb.conf:2" in record.getMessage()
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path / "none")
+
+
+@pytest.mark.parametrize("scope", [General, Share])
+def test_every_parameter_is_declared_once_with_its_meaning(
+    scope: type[General] | type[Share],
+) -> None:
+    known = GENERAL if scope is General else SHARE
+    names = [name for name, _ in known.items()]
+    assert len(set(names)) == len(names)
+    for member in dataclasses.fields(scope):
+        declaration = member.metadata.get("parameter")
+        if declaration is not None:
+            assert declaration.documentation.endswith(".")
+            assert declaration.parse(_spelled(member.default, declaration.parse)) == member.default
+
+
+def _spelled(value: object, kind: object) -> str:
+    if kind is octal:
+        return f"{value:o}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value)
