@@ -17,8 +17,8 @@ Buffer = bytes | bytearray | memoryview
 MAX_OFFSET = 0x7FFFFFFFFFFFFFFF
 """The end of the longest file: offsets are signed on disk."""
 
-LOOP_MAX = 256 << 10
-"""Bytes up to which cached data is copied in the loop: a thread's round trip costs more than the copy."""
+LOOP_MAX = 1 << 20
+"""Bytes up to which cached data is copied in the loop: the round trip to a thread costs as much CPU as that copy."""
 
 REUSED_MIN = 64 << 10
 """Bytes from which the memory of inline READs is kept: fresh memory costs a page fault per 4 KiB."""

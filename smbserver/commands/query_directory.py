@@ -79,14 +79,13 @@ def _begin(
 ) -> Listing:
     """A new enumeration; without a pattern it keeps the one of before."""
     pattern = request.file_name or (opened.listing.pattern if opened.listing else "*")
-    expression = Expression(pattern)
-    names = [
-        name
-        for name in directory.names()
-        if expression.matches(name) and (name in (".", "..") or share.is_visible(name))
-    ]
-    if not has_wildcard(pattern) and pattern in names:
-        names = [pattern]  # on disk there may be several spellings; the exact one is meant
+    if has_wildcard(pattern):
+        expression = Expression(pattern)
+        names = [name for name in directory.names() if expression.matches(name)]
+        names = [name for name in names if name in (".", "..") or share.is_visible(name)]
+    else:
+        found = share.spelling(directory, pattern)
+        names = [found] if found is not None else []
     opened.listing = Listing(pattern, names)
     return opened.listing
 

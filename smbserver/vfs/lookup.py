@@ -1,50 +1,133 @@
 """Names without regard to case on file systems that regard it.
 
 An exact name costs nothing here: only a name that is not there is looked for among the folded names of its
-directory. The folded names are kept as long as nothing can have changed: the directory's time of modification is
-the same, and it lay far enough in the past when the directory was read that a later change must have moved it.
+directory. They are read once and then follow what inotify tells, so that a thousand new files in a large directory do
+not read it a thousand times. A directory that changed without inotify telling (on a network file system) is read
+again; where nothing can be watched, nothing is kept.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections import OrderedDict
+from dataclasses import dataclass
 
+from smbserver.vfs import inotify
+from smbserver.vfs.inotify import Event, Inotify
 from smbserver.vfs.names import fold
 
-MAX_CACHED_DIRECTORIES = 64
-"""Directories whose folded names are kept; the one not asked for longest goes first."""
+MAX_DIRECTORIES = 64
+"""Directories that are followed; the one not asked for longest goes first. Each takes a watch of the kernel."""
 
-MAX_CACHED_NAMES = 20_000
-"""Entries of one directory above which its folded names are not kept, about 2 MB of memory."""
+MAX_NAMES = 200_000
+"""Names kept in all, about 30 MB of memory; a directory with more is read whenever it is asked for."""
 
-SETTLED_NS = 100_000_000
-"""Nanoseconds after which a directory's time must move with a change; timestamps are coarse, 10 ms at worst."""
+_ADDED = inotify.IN_CREATE | inotify.IN_MOVED_TO
+_REMOVED = inotify.IN_DELETE | inotify.IN_MOVED_FROM
+_ENDED = inotify.IN_IGNORED | inotify.IN_UNMOUNT
+_WATCHED = _ADDED | _REMOVED | inotify.IN_ONLYDIR
+
+_Key = tuple[int, int]
+
+
+@dataclass(slots=True)
+class _Directory:
+    """The names of one directory as they are now."""
+
+    watch: int
+    names: dict[str, str]
+    """Folded to real spelling."""
+    modified: int
+    """The directory's time when it was read, or when a change was last told."""
+    told: bool = False
+    """A change was told since `modified` was taken."""
 
 
 class FoldedNames:
     """Finds the entry of a directory that a client's spelling means."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[int, int], tuple[int, dict[str, str]]] = OrderedDict()
+        self._directories: OrderedDict[_Key, _Directory] = OrderedDict()
+        self._keys: dict[int, _Key] = {}
+        self._inotify: Inotify | None = None
 
     def find(self, directory: int, name: str) -> str | None:
         """The real spelling of `name` in the directory open as a readable descriptor."""
-        return self._names(directory).get(fold(name))
-
-    def _names(self, directory: int) -> dict[str, str]:
         facts = os.fstat(directory)
         key = (facts.st_dev, facts.st_ino)
-        kept = self._kept.get(key)
-        if kept is not None and kept[0] == facts.st_mtime_ns:
-            self._kept.move_to_end(key)
-            return kept[1]
-        settled = time.time_ns() - facts.st_mtime_ns > SETTLED_NS
-        names = {fold(entry): entry for entry in sorted(os.listdir(directory), reverse=True)}
-        if settled and len(names) <= MAX_CACHED_NAMES:
-            self._kept[key] = (facts.st_mtime_ns, names)
-            self._kept.move_to_end(key)
-            if len(self._kept) > MAX_CACHED_DIRECTORIES:
-                self._kept.popitem(last=False)
+        self._follow()
+        kept = self._directories.get(key)
+        if kept is None or not (kept.told or kept.modified == facts.st_mtime_ns):
+            self._drop(key)
+            return self._read(directory, key).get(fold(name))
+        kept.modified, kept.told = facts.st_mtime_ns, False
+        self._directories.move_to_end(key)
+        return kept.names.get(fold(name))
+
+    def _read(self, directory: int, key: _Key) -> dict[str, str]:
+        """Watched first and read then, so that no change falls between."""
+        watch = self._watch(directory)
+        modified = os.fstat(directory).st_mtime_ns
+        entries = os.listdir(directory)
+        names = {fold(entry): entry for entry in sorted(entries, reverse=True)}
+        if watch < 0:
+            return names
+        self._directories[key] = _Directory(watch, names, modified)
+        self._keys[watch] = key
+        if len(names) < len(
+            entries
+        ):  # names that differ in case only are more than the dictionary tells
+            self._drop(key)
+        while len(self._directories) > MAX_DIRECTORIES or self._count() > MAX_NAMES:
+            self._drop(next(iter(self._directories)))
         return names
+
+    def _count(self) -> int:
+        return sum(len(one.names) for one in self._directories.values())
+
+    def _watch(self, directory: int) -> int:
+        try:
+            if self._inotify is None:
+                self._inotify = Inotify()
+            return self._inotify.watch(f"/proc/self/fd/{directory}", _WATCHED)
+        except OSError:  # the user's instances or watches are used up
+            return -1
+
+    def _drop(self, key: _Key) -> None:
+        kept = self._directories.pop(key, None)
+        if kept is not None and self._inotify is not None:
+            self._keys.pop(kept.watch, None)
+            self._inotify.forget(kept.watch)
+
+    # what inotify tells
+
+    def _follow(self) -> None:
+        if self._inotify is None:
+            return
+        for event in self._inotify.events():
+            if event.mask & inotify.IN_Q_OVERFLOW:
+                for key in list(self._directories):
+                    self._drop(key)
+                continue
+            changed = self._keys.get(event.watch)
+            if changed is not None:
+                self._change(changed, self._directories[changed], event)
+
+    def _change(self, key: _Key, directory: _Directory, event: Event) -> None:
+        if event.mask & _ENDED:
+            self._drop(key)
+            return
+        folded = fold(event.name)
+        known = directory.names.get(folded)
+        if known is not None and known != event.name:  # another spelling of a name that is there
+            self._drop(key)
+            return
+        directory.told = True
+        if event.mask & _ADDED:
+            directory.names[folded] = event.name
+        else:
+            directory.names.pop(folded, None)
+
+
+FOLDED_NAMES = FoldedNames()
+"""Of all shares of this process: the kernel allows a user few instances of inotify."""

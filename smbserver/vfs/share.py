@@ -23,7 +23,7 @@ from smbserver.parameters import Share as ShareParameters
 from smbserver.vfs.directory import Directory, entry_metadata
 from smbserver.vfs.dos_attributes import DosAttributes, read_dos_attributes, write_dos_attributes
 from smbserver.vfs.file import File
-from smbserver.vfs.lookup import FoldedNames
+from smbserver.vfs.lookup import FOLDED_NAMES
 from smbserver.vfs.metadata import Metadata, metadata_of
 from smbserver.vfs.names import ShareName, is_shown
 from smbserver.vfs.openat2 import open_beneath, require_openat2
@@ -74,7 +74,6 @@ class Share:
     def __init__(self, parameters: ShareParameters) -> None:
         self.parameters = parameters
         self.root = os.open(parameters.path, _FOLDER | os.O_CLOEXEC)
-        self._folded = FoldedNames()
         self._veto = [Expression(pattern) for pattern in parameters.veto_files]
 
     def close(self) -> None:
@@ -96,11 +95,14 @@ class Share:
             return self._look_up_folded(name.components)
 
     def _look_up_folded(self, components: tuple[str, ...]) -> Location:
-        path = ""
-        for depth, component in enumerate(components):
+        """Component by component; from the last folder on if its name is exact, as it mostly is."""
+        path, rest = "/".join(components[:-1]), components[-1:]
+        if not self._is_folder(path):
+            path, rest = "", components
+        for depth, component in enumerate(rest):
             real = self._spelling(path, component)
             if real is None:
-                if depth + 1 < len(components):
+                if depth + 1 < len(rest):
                     raise StatusError(NtStatus.OBJECT_PATH_NOT_FOUND)
                 return Location(f"{path}/{component}" if path else component)
             path = f"{path}/{real}" if path else real
@@ -109,15 +111,34 @@ class Share:
         except FileNotFoundError:  # removed meanwhile, or a link that leads nowhere
             return Location(path)
 
+    def _is_folder(self, path: str) -> bool:
+        try:
+            os.close(open_beneath(self.root, path, os.O_PATH | os.O_DIRECTORY))
+        except OSError:
+            return False
+        return True
+
     def _spelling(self, folder: str, component: str) -> str | None:
         try:
             fd = open_beneath(self.root, folder, _FOLDER)
         except (FileNotFoundError, NotADirectoryError):
             raise StatusError(NtStatus.OBJECT_PATH_NOT_FOUND) from None
         try:
-            return self._folded.find(fd, component)
+            return FOLDED_NAMES.find(fd, component)
         finally:
             os.close(fd)
+
+    def spelling(self, directory: Directory, name: str) -> str | None:
+        """How an entry of an open directory is really called, the exact name first."""
+        if name in (".", ".."):
+            return name
+        if not is_shown(name) or not self.is_visible(name):
+            return None
+        try:
+            os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return FOLDED_NAMES.find(directory.fd, name)
+        return name
 
     def is_visible(self, name: str) -> bool:
         """False for names that `veto files` hides."""

@@ -28,6 +28,14 @@ from .conftest import FakeChannel, Server
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 
 
+@pytest.fixture(params=["loop", "thread"], autouse=True)
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of touching the file."""
+    if request.param == "thread":
+        monkeypatch.setattr(read, "LOOP_MAX", 0)
+        monkeypatch.setattr(write, "LOOP_MAX", 0)
+
+
 @pytest.fixture
 def file_id(server: Server) -> FileId:
     (server.path / "file").write_bytes(CONTENT)
@@ -211,15 +219,16 @@ def test_a_write_by_rdma_has_no_inline_payload(rdma: Server, file_id: FileId) ->
 
 
 def test_a_handle_closed_while_a_thread_reads_keeps_its_descriptor(
-    server: Server, file_id: FileId
+    server: Server, file_id: FileId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(read, "LOOP_MAX", 0)
     opened = server.session.opens[file_id.volatile]
 
     async def close_in_between() -> Reply:
         request = ReadRequest(file_id, 0, 1 << 20)
         outcome: Any = read.serve(server.call(request.pack(), opened))
         task = asyncio.ensure_future(outcome)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # as far as the thread
         opened.close()
         os.fstat(opened.handle.fd)
         return await task

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
 import pytest
 
+from smbserver.vfs import lookup
+from smbserver.vfs.lookup import FoldedNames
 from smbserver.vfs.names import parse_name
 from smbserver.vfs.openat2 import open_beneath
 from smbserver.vfs.share import Location
@@ -59,15 +62,77 @@ def test_a_name_that_appears_is_found_whatever_was_cached(folder: Folder) -> Non
         assert not look_up(folder, f"file{number}").exists
 
 
-def test_an_old_folder_is_scanned_once(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_read_once_however_many_files_are_made(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda fd: reads.append(fd) or listdir(fd))
+    for number in range(100):
+        folder.share.create_file(look_up(folder, f"File{number}"), 0).close()
+    found = look_up(folder, "FILE50")
+    assert (found.path, len(reads)) == ("File50", 1)
+    found.close()
+
+
+def test_a_folder_that_changed_without_a_word_is_read_again(folder: Folder) -> None:
+    assert not look_up(folder, "x").exists
+    names = FoldedNames()
+    fd = os.open(folder.path, os.O_RDONLY)
+    assert names.find(fd, "file") is None
+    names._follow = lambda: None  # type: ignore[method-assign]
     (folder.path / "File").touch()
     os.utime(folder.path, (1, 1))
-    scans: list[int] = []
-    listdir = os.listdir
-    monkeypatch.setattr(os, "listdir", lambda fd: scans.append(fd) or listdir(fd))
-    for _ in range(3):
-        look_up(folder, "FILE").close()
-    assert len(scans) == 1
+    assert names.find(fd, "file") == "File"
+    os.close(fd)
+
+
+def test_names_that_differ_in_case_only_are_all_seen(folder: Folder) -> None:
+    fd = os.open(folder.path, os.O_RDONLY)
+    names = FoldedNames()
+    (folder.path / "name").touch()
+    assert names.find(fd, "NAMe") == "name"
+    (folder.path / "NAME").touch()
+    assert names.find(fd, "NAMe") in ("name", "NAME")
+    (folder.path / "NAME").unlink()
+    assert names.find(fd, "NAMe") == "name"
+    (folder.path / "name").rename(folder.path / "Name")
+    assert names.find(fd, "NAMe") == "Name"
+    (folder.path / "Name").unlink()
+    assert names.find(fd, "NAMe") is None
+    os.close(fd)
+
+
+def test_what_is_followed_is_limited(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookup, "MAX_DIRECTORIES", 2)
+    monkeypatch.setattr(lookup, "MAX_NAMES", 5)
+    names = FoldedNames()
+    for number, files in enumerate((1, 1, 1, 6)):
+        path = folder.path / str(number)
+        path.mkdir()
+        for file in range(files):
+            (path / f"File{file}").touch()
+        fd = os.open(path, os.O_RDONLY)
+        assert names.find(fd, "FILE0") == "File0"
+        os.close(fd)
+        assert len(names._directories) <= 2
+    assert len(names._directories) == len(names._keys) == 0
+
+
+def test_without_inotify_everything_is_read(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise OSError(errno.EMFILE, "no instance left")
+
+    monkeypatch.setattr(lookup, "Inotify", refuse)
+    names = FoldedNames()
+    fd = os.open(folder.path, os.O_RDONLY)
+    for number in range(3):
+        (folder.path / f"File{number}").touch()
+        assert names.find(fd, f"FILE{number}") == f"File{number}"
+    assert not names._directories
+    os.close(fd)
 
 
 @pytest.mark.parametrize("name", ["missing\\file", "file\\below"])
