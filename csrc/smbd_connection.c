@@ -221,12 +221,21 @@ void smbd_post_receives(struct smbd_connection *connection)
 	}
 	connection->stalled_unconsumed = stalled;
 	while (!stalled && smbd_credits_missing(credits) > 0 && connection->buffers.receive.free > 0) {
-		if (smbd_post_receive(connection)) {
-			smbd_make_dead(connection, CLOSE_LIMIT, "the queue pair refused a receive");
+		int error = smbd_post_receive(connection);
+
+		if (error) {
+			smbd_refused(connection, error, "the queue pair refused a receive");
 			return;
 		}
 		smbd_credits_posted(credits);
 	}
+}
+
+/* A queue pair that has ended by itself takes nothing, and says why with `disconnected`. */
+void smbd_refused(struct smbd_connection *connection, int error, const char *words)
+{
+	if (error != -ENOTCONN)
+		smbd_make_dead(connection, CLOSE_LIMIT, words);
 }
 
 static void broken(struct smbd_connection *connection, const char *words)
@@ -667,20 +676,23 @@ static void post_empty(struct smbd_connection *connection, struct smbd_chain *ch
 static void post_all(struct smbd_connection *connection, nanoseconds now)
 {
 	struct smbd_chain chain;
+	int error;
 
 	smbd_post_receives(connection);
 	if (connection->state >= SMBD_DEAD)
 		return;
-	if (smbd_windows_post(&connection->windows, connection->qp, &connection->queue)) {
-		smbd_make_dead(connection, CLOSE_LIMIT, "the queue pair refused to expose or to revoke memory");
+	error = smbd_windows_post(&connection->windows, connection->qp, &connection->queue);
+	if (error) {
+		smbd_refused(connection, error, "the queue pair refused to expose or to revoke memory");
 		return;
 	}
 	smbd_chain_begin(&chain, connection->qp, &connection->queue, connection->buffers.region);
 	post_reads(connection, &chain);
 	post_ordered(connection, &chain, now);
 	post_empty(connection, &chain, now);
-	if (smbd_chain_post(&chain))
-		smbd_make_dead(connection, CLOSE_LIMIT, "the queue pair refused a work request");
+	error = smbd_chain_post(&chain);
+	if (error)
+		smbd_refused(connection, error, "the queue pair refused a work request");
 }
 
 static bool work_waits(const struct smbd_connection *connection)
@@ -695,9 +707,9 @@ static void pump(struct smbd_connection *connection, nanoseconds now)
 
 	connection->held++;
 	while (emptied && (connection->state == SMBD_ESTABLISHED || connection->state == SMBD_CLOSING)) {
-		post_all(connection, now);
 		if (connection->outgoing.bytes >= SMBD_SEND_HIGH_WATER)
 			connection->full = true;
+		post_all(connection, now);
 		emptied = connection->full && connection->outgoing.bytes < SMBD_SEND_LOW_WATER;
 		if (emptied) {
 			connection->full = false;

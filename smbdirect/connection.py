@@ -191,8 +191,9 @@ class Connection:
         self._queue.limit = min(self._queue.limit, limits.send_queue)
         self.credits.receive_max = min(self.credits.receive_max, limits.receive_queue)
         self.state = State.NEGOTIATING
-        if self.role is Role.CLIENT:
-            self._send_request()
+        with self._held_until_done(now):
+            if self.role is Role.CLIENT:
+                self._send_request()
         return self._take()
 
     def completions(self, completions: Sequence[Completion], now: int) -> list[Action]:
@@ -490,8 +491,8 @@ class Connection:
         self._held += 1
         emptied = True
         while emptied and self.state in (State.ESTABLISHED, State.CLOSING):
-            self._post_all(now)
             self._full = self._full or self._outgoing.bytes >= SEND_HIGH_WATER
+            self._post_all(now)
             emptied = self._full and self._outgoing.bytes < SEND_LOW_WATER
             if emptied:
                 self._full = False
