@@ -64,6 +64,8 @@ class RdmaListener:
         self._process: subprocess.Popen[bytes] | None = None
         self._task: asyncio.Task[None] | None = None
         self.listening: list[tuple[str, int]] = []
+        self.proxy_pid: int | None = None
+        """Of the proxy that is used now; None: there is none."""
 
     def start(self) -> None:
         """Begin, if the configuration wants RDMA at all."""
@@ -140,6 +142,7 @@ class RdmaListener:
                     log.warning("no RDMA on %s port %d: %s", address, port, error.message)
                 except ProxyUnavailable as error:
                     log.warning("the proxy went away: %s", error)
+        self.proxy_pid = proxy.hello.get("pid")
         self.listening = [(one.address, one.port) for one in listeners]
         self._announce([one.address for one in listeners])
         tasks = [asyncio.create_task(self._accept(one)) for one in listeners]
@@ -148,7 +151,7 @@ class RdmaListener:
         finally:
             for task in tasks:
                 task.cancel()
-            self.listening = []
+            self.listening, self.proxy_pid = [], None
             self._announce([])
             with contextlib.suppress(ProxyUnavailable, ProxyError, OSError):
                 await proxy.close()

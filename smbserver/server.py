@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import uuid
 from collections.abc import Callable, Sequence
@@ -69,6 +70,8 @@ class Server:
     async def _status(self) -> dict[str, Any]:
         workers = await self._routes.status()
         return {
+            "pid": os.getpid(),
+            "proxy_pid": self._rdma.proxy_pid,
             "listening": self._tcp(),
             "rdma": ", ".join(f"{host} port {port}" for host, port in self._rdma.listening),
             "refused": self._listener.refused,

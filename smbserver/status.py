@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ def describe(service: Service) -> dict[str, Any]:
     sessions = [describe_session(session) for session in service.valid_sessions()]
     return {
         "worker": service.store.worker,
+        "pid": os.getpid(),
         "connections": len(service.connections),
         "sessions": sessions[:MAX_SESSIONS_SHOWN],
         "sessions_in_all": len(sessions),
@@ -46,6 +48,7 @@ def describe_session(session: Session) -> dict[str, Any]:
     channels = [describe_channel(connection) for connection in session.bindings]
     return {
         "session": f"0x{session.id:x}",
+        "pid": os.getpid(),
         "user": session.user.name if session.user else "",
         "client": channels[0]["remote"].rpartition(":")[0] if channels else "",
         "client_guid": session.client_guid.hex(),
