@@ -101,6 +101,8 @@ struct iwarp_window {
 	unsigned access;
 	bool valid;	    /* the peer has not invalidated it */
 	uint32_t responses; /* Read Responses that take from it */
+	uint64_t
+		written; /* end of the bytes that the peer ever wrote, from the window's beginning */
 };
 
 struct iwarp_window_table {

@@ -1,7 +1,7 @@
 /*
  * Bytes become FPDUs, payload goes to its place.
  *
- *   1. iwarp_receive       one readv: what is left of a payload straight to its place, the rest into the staging
+ *   1. iwarp_receive       one readv: payloads straight to their places, as far as foreseen, the rest into the staging
  *   2. consume             walks through the staged bytes: header, payload, trailer, header ...
  *   3. header_complete     which message, may it, and where does its payload go
  *   4. segment_complete    the CRC is right: completions, invalidation, Read Responses to send
@@ -11,6 +11,7 @@
  * its CRC is known: a wrong CRC ends the connection, and until a completion nobody looks at the memory.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -18,6 +19,11 @@
 #include "bigendian.h"
 #include "crc32c.h"
 #include "iwarp.h"
+
+enum {
+	FORECAST_MAX = 32, /* FPDUs foreseen: a MiB of large ones */
+	GAP_MAX = MPA_TRAILER_MAX + MPA_LENGTH_SIZE + DDP_TAGGED_SIZE,
+};
 
 static void next_fpdu(struct iwarp_receive_state *receive)
 {
@@ -71,6 +77,7 @@ static int begin_write(struct iwarp_qp *qp)
 	struct iwarp_receive_state *receive = &qp->receive;
 	const struct ddp_segment *segment = &receive->segment;
 	enum rdmap_error error;
+	uint64_t at;
 
 	if (!receive->payload)
 		return NO_ERROR;
@@ -89,7 +96,10 @@ static int begin_write(struct iwarp_qp *qp)
 			return RDMAP_ACCESS;
 		}
 	}
-	receive->place = receive->window->memory + (segment->to - receive->window->base.offset);
+	at = segment->to - receive->window->base.offset;
+	receive->place = receive->window->memory + at;
+	if (at + receive->payload > receive->window->written)
+		receive->window->written = at + receive->payload;
 	return NO_ERROR;
 }
 
@@ -423,16 +433,123 @@ static void consume(struct iwarp_qp *qp, const uint8_t *bytes, size_t length)
 /* Step 1 */
 
 /*
- * How much to receive beside a payload. Behind an FPDU that is not the last of its message another header follows,
- * and behind that payload which must not come into the staging.
+ * What one readv receives, and where to. While a tagged message is under way its next FPDUs are foreseen: of the size
+ * of the present one, each payload behind the other. So the pieces are
+ *
+ *     payload, gap, payload, gap, ... payload, staging
+ *
+ * where a gap holds a trailer and the next header. If the headers are as foreseen, the payloads have come to their
+ * places with one system call for many of them.
  */
-static size_t staging_size(const struct iwarp_qp *qp, bool direct)
+struct forecast {
+	struct iovec pieces[2 * FORECAST_MAX + 2];
+	uint32_t count;
+	size_t bytes;
+	uint8_t gaps[FORECAST_MAX][GAP_MAX];
+};
+
+static void forecast_piece(struct forecast *forecast, void *base, size_t length)
+{
+	forecast->pieces[forecast->count++] = (struct iovec){base, length};
+	forecast->bytes += length;
+}
+
+/*
+ * Bytes of the message behind the present FPDU, as far as its next ones may be foreseen. A wrong forecast leaves bytes
+ * of the stream where payload was expected. In a Read's memory they are overwritten, or the Read fails. In a window
+ * they stay: so only behind all that was ever written there, and only where the peer does not read.
+ */
+static uint64_t foreseen_bytes(const struct iwarp_qp *qp)
+{
+	const struct iwarp_receive_state *receive = &qp->receive;
+	const struct iwarp_work *read = qp->send.reads.first;
+	const struct iwarp_window *window = receive->window;
+	uint64_t end;
+
+	if (receive->segment.last || !receive->payload)
+		return 0;
+	if (receive->segment.opcode == RDMAP_READ_RESPONSE)
+		return read->length - read->done - receive->payload;
+	if (!window || window->access != FABRIC_PEER_WRITES)
+		return 0;
+	end = receive->segment.to - window->base.offset + receive->payload;
+	return end == window->written ? window->base.length - end : 0;
+}
+
+static size_t staging_size(const struct iwarp_qp *qp)
+{
+	return qp->send.reads.first || qp->windows.writable ? IWARP_STAGING_TAGGED : IWARP_STAGING;
+}
+
+static void forecast_build(struct forecast *forecast, const struct iwarp_qp *qp, uint8_t *staging)
+{
+	const struct iwarp_receive_state *receive = &qp->receive;
+	size_t gap = mpa_trailer_size(receive->ulpdu_length) + MPA_LENGTH_SIZE + DDP_TAGGED_SIZE;
+	uint8_t *place = receive->place + receive->left;
+	uint64_t left;
+
+	forecast->count = 0;
+	forecast->bytes = 0;
+	if (receive->step != IWARP_PAYLOAD || receive->left < IWARP_DIRECT_MIN) {
+		forecast_piece(forecast, staging, staging_size(qp));
+		return;
+	}
+	forecast_piece(forecast, receive->place, receive->left);
+	left = foreseen_bytes(qp);
+	for (int i = 0; left && i < FORECAST_MAX && forecast->bytes < IWARP_RECEIVE_BUDGET; i++) {
+		size_t length = left < receive->payload ? left : receive->payload;
+
+		forecast_piece(forecast, forecast->gaps[i], gap);
+		forecast_piece(forecast, place, length);
+		place += length;
+		left -= length;
+	}
+	/* Behind an FPDU that is not the last, payload must not come into the staging. */
+	forecast_piece(forecast, staging,
+		       left || (forecast->count == 1 && !receive->segment.last) ? gap
+										: staging_size(qp));
+}
+
+/* The FPDU at pieces[i] is another than was foreseen: what came from there on is only a stream of bytes again. */
+static void forecast_failed(struct iwarp_qp *qp, const struct iovec *pieces, size_t length)
+{
+	uint8_t *bytes = malloc(length);
+	size_t copied = 0;
+
+	if (!bytes) {
+		iwarp_end(qp, CLOSE_LIMIT, "no memory for %zu bytes that came out of order",
+			  length);
+		return;
+	}
+	for (; copied < length; pieces++) {
+		size_t take = pieces->iov_len < length - copied ? pieces->iov_len : length - copied;
+
+		memcpy(bytes + copied, pieces->iov_base, take);
+		copied += take;
+	}
+	consume(qp, bytes, length);
+	free(bytes);
+}
+
+static void forecast_take(struct iwarp_qp *qp, const struct forecast *forecast, size_t received)
 {
 	const struct iwarp_receive_state *receive = &qp->receive;
 
-	if (direct && !receive->segment.last)
-		return mpa_trailer_size(receive->ulpdu_length) + MPA_LENGTH_SIZE + DDP_TAGGED_SIZE;
-	return qp->send.reads.first || qp->windows.writable ? IWARP_STAGING_TAGGED : IWARP_STAGING;
+	for (uint32_t i = 0; received && qp->state != IWARP_ENDED; i++) {
+		const struct iovec *piece = &forecast->pieces[i];
+		size_t take = piece->iov_len < received ? piece->iov_len : received;
+
+		if (i % 2 || forecast->count == 1) {
+			consume(qp, piece->iov_base, take);
+		} else if (receive->step == IWARP_PAYLOAD && receive->place == piece->iov_base &&
+			   receive->left == piece->iov_len) {
+			payload_placed(qp, take);
+		} else {
+			forecast_failed(qp, piece, received);
+			return;
+		}
+		received -= take;
+	}
 }
 
 static void stream_ended(struct iwarp_qp *qp, int error)
@@ -451,28 +568,21 @@ static void stream_ended(struct iwarp_qp *qp, int error)
 /* One system call. Bytes received; 0: no more now, or the end. `*full`: there may be more. */
 static size_t receive_once(struct iwarp_qp *qp, bool *full)
 {
-	struct iwarp_receive_state *receive = &qp->receive;
-	uint8_t *staging = iwarp_fabric_of(qp)->staging;
-	bool direct = receive->step == IWARP_PAYLOAD && receive->left >= IWARP_DIRECT_MIN;
-	struct iovec pieces[2] = {{receive->place, direct ? receive->left : 0},
-				  {staging, staging_size(qp, direct)}};
-	struct msghdr message = {.msg_iov = direct ? pieces : pieces + 1,
-				 .msg_iovlen = direct ? 2 : 1};
-	ssize_t received = recvmsg(qp->fd, &message, MSG_DONTWAIT);
-	size_t placed;
+	struct forecast forecast;
+	struct msghdr message = {.msg_iov = forecast.pieces};
+	ssize_t received;
 
-	*full = false;
+	forecast_build(&forecast, qp, iwarp_fabric_of(qp)->staging);
+	message.msg_iovlen = forecast.count;
+	received = recvmsg(qp->fd, &message, MSG_DONTWAIT);
+	*full = received == (ssize_t)forecast.bytes;
 	if (received < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
 	if (received <= 0) {
 		stream_ended(qp, received < 0 ? errno : 0);
 		return 0;
 	}
-	*full = (size_t)received == pieces[0].iov_len + pieces[1].iov_len;
-	placed = (size_t)received < pieces[0].iov_len ? (size_t)received : pieces[0].iov_len;
-	if (placed)
-		payload_placed(qp, placed);
-	consume(qp, staging, (size_t)received - placed);
+	forecast_take(qp, &forecast, (size_t)received);
 	return (size_t)received;
 }
 

@@ -15,6 +15,7 @@ enum {
 	RECEIVES = 8,
 	RECEIVE_SIZE = 256,
 	READS = 2,
+	READ = 63 * 16,
 	MEMORY = 1 << 16,
 	STREAM_MAX = 1 << 16,
 	STEP = 8, /* bytes of the recipe for one FPDU */
@@ -74,7 +75,7 @@ static bool on_request(struct fabric_listener *base, struct fabric_qp *qp)
 			   .initiator_depth = READS,
 			   .responder_depth = 4},
 	};
-	struct fabric_sge sge = {memory + MEMORY / 2, 1000, region};
+	struct fabric_sge sge = {memory + MEMORY / 2, READ, region};
 	struct fabric_work work = {.opcode = FABRIC_READ, .sge_count = 1, .sges = &sge};
 
 	(void)base;
@@ -139,13 +140,15 @@ static size_t nearly_right(uint8_t *stream, const uint8_t step[STEP], uint32_t m
 	struct ddp_segment segment = {.opcode = step[0] & 7, .last = !(step[0] & 8)};
 	bool request = segment.opcode == RDMAP_READ_REQUEST;
 	uint32_t payload = request ? 0 : step[1], length, size;
+	bool tagged = segment.opcode == RDMAP_WRITE || segment.opcode == RDMAP_READ_RESPONSE;
 	int queue = request ? DDP_QUEUE_READ_REQUEST : DDP_QUEUE_SEND;
 
+	payload *= tagged ? 16 : 1;
 	segment.stag = window->token + (int8_t)step[2];
 	if (segment.opcode == RDMAP_READ_RESPONSE)
 		segment.stag = (uint32_t)(step[2] + 1) << 8 | step[3];
 	segment.to = segment.opcode == RDMAP_WRITE ? window->offset + (uint64_t)(int8_t)step[3] * 16
-						   : step[4] * 255u;
+						   : step[4] * 16u;
 	segment.msn = msn[queue] + step[5] % 64 / 63;
 	segment.mo = step[6];
 	segment.read = (struct rdmap_read_request){
@@ -168,7 +171,7 @@ static size_t nearly_right(uint8_t *stream, const uint8_t step[STEP], uint32_t m
 static void push_recipe(int fd, const uint8_t *bytes, size_t length, bool crc)
 {
 	uint32_t msn[DDP_QUEUES] = {1, 1, 1};
-	uint8_t stream[512];
+	uint8_t stream[255 * 16 + 64];
 
 	for (; length >= STEP && live && !disconnected; bytes += STEP, length -= STEP)
 		push(fd, stream, nearly_right(stream, bytes, msn, crc));
@@ -202,12 +205,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0);
 	accepted(&listener, ends[0], &nobody);
 	run(ends[1], bytes, length);
-	close(ends[1]);
+	shutdown(ends[1], SHUT_WR);
 	for (int turns = 0;
 	     turns < TURNS_MAX && (live ? !disconnected : iwarp_fabric(fabric)->half_open_count);
 	     turns++)
 		CHECK(loop_turn(loop, 0) == 0);
 	CHECK(live ? disconnected : !iwarp_fabric(fabric)->half_open_count);
 	fabric_qp_destroy(live);
+	close(ends[1]);
 	return 0;
 }
