@@ -221,7 +221,7 @@ class Proxy:
                 if flags & socket.MSG_TRUNC:
                     raise ValueError(f"a packet of more than {PACKET_MAX} bytes")
                 kept = self._take(json.loads(data), sock)
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
                 self._end(f"the proxy sent what docs/channel.md does not know: {error!r}")
                 kept = False
             if sock is not None and not kept:
