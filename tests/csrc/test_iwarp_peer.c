@@ -327,6 +327,131 @@ static void test_one_byte_at_a_time(void)
 	pair_destroy(&pair);
 }
 
+enum { FIRST = 12000, REST = 100000 };
+
+/* Payload that says where in the whole it belongs. */
+static uint8_t pattern(size_t at)
+{
+	return (uint8_t)(at * 7 + (at >> 8) * 3 + 1);
+}
+
+/* One tagged FPDU of the pattern at `at`. */
+static uint32_t raw_tagged(uint8_t *bytes, struct ddp_segment segment, uint64_t base, uint32_t at,
+			   uint32_t payload)
+{
+	uint32_t size;
+
+	segment.to = base + at;
+	size = raw_fpdu(bytes, &segment, payload);
+	for (uint32_t i = 0; i < payload; i++)
+		bytes[MPA_LENGTH_SIZE + DDP_TAGGED_SIZE + i] = pattern(at + i);
+	return size;
+}
+
+/*
+ * A message of FIRST + REST bytes whose second FPDU and later ones have `size` bytes of payload, with a Send in the
+ * middle: all of it lies in the socket before anybody reads.
+ */
+static size_t raw_message(uint8_t *bytes, struct ddp_segment segment, uint64_t base, uint32_t size,
+			  uint32_t msn)
+{
+	const struct ddp_segment send = {.opcode = RDMAP_SEND, .last = true, .msn = msn};
+	size_t length = raw_tagged(bytes, segment, base, 0, FIRST);
+	uint32_t take;
+
+	for (uint32_t at = FIRST; at < FIRST + REST; at += take) {
+		take = FIRST + REST - at < size ? FIRST + REST - at : size;
+		if (at > REST / 2 && at - size <= REST / 2)
+			length += raw_fpdu(bytes + length, &send, 24);
+		segment.last = at + take == FIRST + REST;
+		length += raw_tagged(bytes + length, segment, base, at, take);
+	}
+	return length;
+}
+
+static void check_pattern(const uint8_t *bytes, size_t length)
+{
+	for (size_t i = 0; i < length; i++)
+		CHECK(bytes[i] == pattern(i));
+}
+
+/* The peer sends its Read Response in FPDUs of a size that nobody could foresee, and something in between. */
+static void unforeseen_read_response(uint32_t size)
+{
+	static uint8_t bytes[4 * (FIRST + REST)];
+	struct ddp_segment segment = {.opcode = RDMAP_SEND, .last = true, .msn = 1};
+	struct pair pair;
+	enum rdmap_error error;
+	int fd;
+
+	pair_listen(&pair, &plain);
+	fd = raw_connect(&pair);
+	raw_set_up(&pair, fd, (struct mpa_frame){.ird = 4, .ord = 4});
+	end_receive(&pair.server, 1001, 0, RECEIVE_SIZE);
+	CHECK(end_post(&pair.server, FABRIC_READ, 1, 65536, FIRST + REST, 7, 8) == 0);
+	raw_send(fd, bytes, raw_fpdu(bytes, &segment, 20));
+	CHECK(raw_receive(&pair, fd, bytes, 52) == 52);
+	CHECK(ddp_parse(bytes + 2, DDP_READ_REQUEST_SIZE, &segment, &error) == 0 &&
+	      segment.read.size == FIRST + REST);
+	segment =
+		(struct ddp_segment){.opcode = RDMAP_READ_RESPONSE, .stag = segment.read.sink_stag};
+	raw_send(fd, bytes, raw_message(bytes, segment, 0, size, 2));
+	TURN_UNTIL(&pair, end_find(&pair.server, FABRIC_READ, 1));
+	CHECK(end_find(&pair.server, FABRIC_READ, 1)->status == FABRIC_OK);
+	CHECK(end_find(&pair.server, FABRIC_RECEIVE, 1000) &&
+	      end_find(&pair.server, FABRIC_RECEIVE, 1001));
+	check_pattern(pair.server.memory + 65536, FIRST + REST);
+	CHECK(pair.server.memory[65536 + FIRST + REST] == 0);
+	close(fd);
+	pair_destroy(&pair);
+}
+
+/* The same for Writes; what was written before, behind them in the window, stays. */
+static void unforeseen_write(uint32_t size, size_t before)
+{
+	static uint8_t bytes[4 * (FIRST + REST)];
+	struct ddp_segment segment = {.opcode = RDMAP_WRITE, .last = true};
+	struct fabric_window *window;
+	struct pair pair;
+	size_t length = 0;
+	int fd;
+
+	pair_listen(&pair, &plain);
+	fd = raw_connect(&pair);
+	raw_set_up(&pair, fd, (struct mpa_frame){.ird = 4, .ord = 4});
+	end_receive(&pair.server, 1001, 0, RECEIVE_SIZE);
+	end_receive(&pair.server, 1002, 0, RECEIVE_SIZE);
+	CHECK(fabric_expose(pair.server.qp, pair.server.region, pair.server.memory + 65536, 1 << 20,
+			    FABRIC_PEER_WRITES, 1, &window) == 0);
+	segment.stag = window->token;
+	if (before)
+		length = raw_tagged(bytes, segment, window->offset, FIRST + REST, (uint32_t)before);
+	segment.last = false;
+	length += raw_message(bytes + length, segment, window->offset, size, 1);
+	segment = (struct ddp_segment){.opcode = RDMAP_SEND, .last = true, .msn = 2};
+	length += raw_fpdu(bytes + length, &segment, 100);
+	raw_send(fd, bytes, length);
+	TURN_UNTIL(&pair, end_find(&pair.server, FABRIC_RECEIVE, 1001));
+	check_pattern(pair.server.memory + 65536, FIRST + REST + before);
+	CHECK(pair.server.memory[65535] == 0 && pair.server.memory[65536 + (1 << 20)] == 0);
+	close(fd);
+	pair_destroy(&pair);
+}
+
+static void test_unforeseen_sizes(void)
+{
+	unforeseen_read_response(FIRST);
+	unforeseen_read_response(FIRST / 2 + 3);
+	unforeseen_read_response(FIRST + 1000);
+	unforeseen_read_response(17);
+	unforeseen_read_response(60000);
+	unforeseen_write(FIRST, 0);
+	unforeseen_write(FIRST, 5000);
+	unforeseen_write(FIRST - 1, 0);
+	unforeseen_write(2 * FIRST, 5000);
+	unforeseen_write(60000, 0);
+}
+
 static void test_half_open_limit(void)
 {
 	enum { PEERS = 100, LIMIT = 4 };
@@ -385,6 +510,7 @@ int main(void)
 	test_too_many_reads();
 	test_wrong_crc();
 	test_one_byte_at_a_time();
+	test_unforeseen_sizes();
 	test_half_open_limit();
 	test_mpa_timeout();
 	return 0;
