@@ -6,8 +6,7 @@ import asyncio
 import os
 import socket
 import struct
-from array import array
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from hypothesis import strategies as st
 
 from smbdirect import frames
 from smbdirect.channel import (
-    CLOSE_LINGER,
     LARGE_MESSAGE,
     RECEIVE_QUEUE_MAX,
     Access,
@@ -24,96 +22,21 @@ from smbdirect.channel import (
     ChannelClosed,
     ChannelFacts,
     RdmaWrite,
-    TransferFailed,
 )
 from smbdirect.frames import CloseReason, FrameType, Status
 from smbdirect.outgoing import IOV_MAX, JOIN_BELOW, SEND_HIGH_WATER
 from smbdirect.pdu import BufferDescriptor
 from smbdirect.pool import PAGE, Pool
-
-FACTS = ChannelFacts("rdma", ("192.0.2.1", 5445), ("192.0.2.2", 40000), read_depth=16)
-TCP = ChannelFacts("tcp", ("192.0.2.1", 445), ("192.0.2.2", 40000))
-PATIENCE = 10.0
-
-
-def run(story: Callable[[], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(PATIENCE):
-            await story()
-
-    asyncio.run(bounded())
-
-
-def message(body: bytes) -> bytes:
-    return frames.HEADER.pack(len(body)) + body
-
-
-class Peer:
-    """The far end, in bytes: what a proxy or a TCP client does."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
-        self.sock = sock
-        self._loop = asyncio.get_running_loop()
-
-    async def read(self, size: int) -> bytes:
-        found = b""
-        while len(found) < size:
-            more = await self._loop.sock_recv(self.sock, size - len(found))
-            if not more:
-                raise EOFError(f"{len(found)} of {size} bytes came")
-            found += more
-        return found
-
-    async def frame(self) -> tuple[int, bytes]:
-        (word,) = frames.HEADER.unpack(await self.read(4))
-        return word >> 24, await self.read(word & frames.LENGTH_MASK)
-
-    async def write(self, data: bytes) -> None:
-        await self._loop.sock_sendall(self.sock, data)
-
-
-def pair(facts: ChannelFacts = FACTS, initial: bytes = b"") -> tuple[Channel, Peer]:
-    ours, theirs = socket.socketpair()
-    return Channel(ours, facts, initial=initial), Peer(theirs)
-
-
-async def attached(channel: Channel, peer: Peer, size: int = 16 * PAGE, number: int = 1) -> Pool:
-    """A pool that the peer has answered for."""
-    pool = Pool(size)
-    task = asyncio.create_task(channel.attach(pool))
-    kind, body = await peer.frame()
-    assert kind == FrameType.POOL
-    await peer.write(frames.PoolReady(0, number, frames.Pool.parse(memoryview(body)).size).pack())
-    await task
-    return pool
-
-
-class Collected:
-    """What a channel delivered."""
-
-    def __init__(self, channel: Channel) -> None:
-        self.messages: list[bytes] = []
-        self.closed: list[ChannelClosed] = []
-        self.end = asyncio.get_running_loop().create_future()
-        self._more = asyncio.Event()
-        channel.start(self._message, self._closed)
-
-    async def count(self, wanted: int) -> None:
-        """Returns when so many messages came."""
-        while len(self.messages) < wanted:
-            self._more.clear()
-            await self._more.wait()
-
-    def _message(self, given: memoryview) -> None:
-        self.messages.append(bytes(given))
-        self._more.set()
-
-    def _closed(self, closed: ChannelClosed) -> None:
-        self.closed.append(closed)
-        if len(self.closed) == 1:
-            self.end.set_result(closed)
-
+from tests.smbdirect.far_end import (
+    FACTS,
+    TCP,
+    Collected,
+    attached,
+    counting_pair,
+    message,
+    pair,
+    run,
+)
 
 # -- framing
 
@@ -337,26 +260,6 @@ def test_a_callback_that_fails_ends_its_channel_and_is_reported() -> None:
 # -- sending
 
 
-class CountingSocket(socket.socket):
-    """Counts the calls that write."""
-
-    calls = 0
-
-    def send(self, *arguments: Any) -> int:
-        self.calls += 1
-        return super().send(*arguments)
-
-    def sendmsg(self, *arguments: Any) -> int:
-        self.calls += 1
-        return super().sendmsg(*arguments)
-
-
-def counting_pair() -> tuple[Channel, CountingSocket, Peer]:
-    ours, theirs = socket.socketpair()
-    sock = CountingSocket(fileno=ours.detach())
-    return Channel(sock, FACTS), sock, Peer(theirs)
-
-
 def test_what_is_sent_inside_a_wake_up_leaves_in_one_call() -> None:
     async def story() -> None:
         channel, sock, peer = counting_pair()
@@ -576,7 +479,6 @@ def test_closing_waits_for_transfers_since_their_memory_is_the_proxys() -> None:
 
 
 def test_closing_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert CLOSE_LINGER < PATIENCE
     monkeypatch.setattr("smbdirect.channel.CLOSE_LINGER", 0.01)
 
     async def story() -> None:
@@ -610,230 +512,6 @@ def test_the_end_wakes_everybody() -> None:
         assert pool.used == 0
         pool.close()
         other.close()
-
-    run(story)
-
-
-# -- RDMA
-
-
-def test_a_pool_is_attached_once() -> None:
-    async def story() -> None:
-        channel, peer = pair()
-        pool = Pool(2 * PAGE)
-        asked = [asyncio.create_task(channel.attach(pool)) for _ in range(3)]
-        data, ancillary, _, _ = await asyncio.to_thread(_receive_rights, peer.sock)
-        assert data == frames.Pool(pool.size).pack()
-        ((_, _, raw),) = ancillary
-        (fd,) = array("i", raw)
-        assert os.fstat(fd).st_ino == os.fstat(pool.fd).st_ino
-        os.close(fd)
-        await peer.write(frames.PoolReady(0, 5, pool.size).pack())
-        await asyncio.gather(*asked)
-        await channel.attach(pool)
-        channel.rdma_write(pool.allocate(10), 10, bytes(16))
-        kind, body = await peer.frame()
-        assert kind == FrameType.RDMA_WRITE
-        assert frames.Rdma.parse(FrameType.RDMA_WRITE, memoryview(body)).pool == 5
-        peer.sock.close()
-        await channel.wait_closed()
-        pool.close()
-
-    run(story)
-
-
-def _receive_rights(sock: socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
-    sock.setblocking(True)
-    try:
-        return sock.recvmsg(100, socket.CMSG_SPACE(64))
-    finally:
-        sock.setblocking(False)
-
-
-def test_the_pools_descriptor_goes_behind_what_waits() -> None:
-    async def story() -> None:
-        channel, peer = pair()
-        body = b"x" * 3_000_000
-        channel.send(body)
-        pool = Pool(PAGE)
-        asked = asyncio.create_task(channel.attach(pool))
-        assert await peer.frame() == (0, body)
-        assert (await peer.frame())[0] == FrameType.POOL
-        await peer.write(frames.PoolReady(0, 1, PAGE).pack())
-        await asked
-        channel.close()
-        pool.close()
-
-    run(story)
-
-
-def test_a_refused_pool_may_be_tried_again() -> None:
-    async def story() -> None:
-        channel, peer = pair()
-        pool = Pool(PAGE)
-        asked = asyncio.create_task(channel.attach(pool))
-        await peer.frame()
-        await peer.write(frames.PoolReady(3, 0, 0, "memory limit of 0 bytes").pack())
-        with pytest.raises(TransferFailed, match="memory limit"):
-            await asked
-        with pytest.raises(ValueError, match="not attached"):
-            channel.rdma_read(pool.allocate(1), 1, bytes(16))
-        again = asyncio.create_task(channel.attach(pool))
-        await peer.frame()
-        await peer.write(frames.PoolReady(0, 1, PAGE).pack())
-        await again
-        channel.close()
-        pool.close()
-
-    run(story)
-
-
-def test_messages_that_come_before_the_start_are_delivered_after_it() -> None:
-    async def story() -> None:
-        channel, peer = pair()
-        before = [b"%d" % n for n in range(RECEIVE_QUEUE_MAX - 1)]
-        await peer.write(b"".join(map(message, before)))
-        pool = await attached(channel, peer)
-        after = [b"-%d" % n for n in range(10)]
-        await peer.write(b"".join(map(message, after)))
-        for _ in range(10):
-            await asyncio.sleep(0)
-        got = Collected(channel)
-        await got.count(len(before) + len(after))
-        assert got.messages == before + after
-        peer.sock.close()
-        await got.end
-        pool.close()
-
-    run(story)
-
-
-def test_a_tcp_connection_takes_no_pool() -> None:
-    async def story() -> None:
-        channel, _ = pair(TCP)
-        pool = Pool(PAGE)
-        with pytest.raises(ValueError, match="TCP"):
-            await channel.attach(pool)
-        pool.close()
-        channel.close()
-
-    run(story)
-
-
-def test_writes_go_out_before_their_message_in_one_call_and_done_is_told() -> None:
-    async def story() -> None:
-        channel, sock, peer = counting_pair()
-        pool = await attached(channel, peer)
-        channel.start(lambda _: None, lambda _: None)
-        told: list[tuple[int, int]] = []
-        piece = pool.allocate(3 * PAGE)
-        descriptors = BufferDescriptor(7, 8, 9).pack() * 2
-        write = RdmaWrite(piece, 100, descriptors, lambda *done: told.append(done))
-        before = sock.calls
-        channel.send(b"response", writes=[write, write], invalidate=0xDEADBEEF)
-        assert sock.calls == before + 1
-        operations = []
-        for _ in range(2):
-            kind, body = await peer.frame()
-            rdma = frames.Rdma.parse(FrameType(kind), memoryview(body))
-            assert (rdma.kind, rdma.pool, rdma.offset, rdma.length, rdma.descriptors) == (
-                FrameType.RDMA_WRITE,
-                1,
-                piece.offset,
-                100,
-                descriptors,
-            )
-            operations.append(rdma.operation)
-        assert await peer.frame() == (FrameType.SEND_INVALIDATE, struct.pack("<I", 0xDEADBEEF))
-        assert await peer.frame() == (0, b"response")
-        piece.release()
-        assert pool.used
-        for operation in operations:
-            await peer.write(frames.Done(operation, 0, 100).pack())
-        channel.close()
-        await channel.wait_closed()
-        assert told == [(0, 100), (0, 100)]
-        assert pool.used == 0
-        assert channel.statistics().bytes_rdma_written == 200
-        pool.close()
-
-    run(story)
-
-
-def test_a_transfers_result_and_its_failure() -> None:
-    async def story() -> None:
-        channel, peer = pair()
-        pool = await attached(channel, peer)
-        channel.start(lambda _: None, lambda _: None)
-        piece = pool.allocate(100)
-        for status in (Status.DONE, Status.REFUSED):
-            future = channel.rdma_read(piece, 100, bytes(32))
-            _, body = await peer.frame()
-            operation = frames.Rdma.parse(FrameType.RDMA_READ, memoryview(body)).operation
-            await peer.write(frames.Done(operation, status, 100 if not status else 0).pack())
-            if status:
-                with pytest.raises(TransferFailed, match="RDMA_READ of 100 bytes") as caught:
-                    await future
-                assert caught.value.status == Status.REFUSED
-            else:
-                assert await future == 100
-        assert channel.statistics().bytes_rdma_read == 100
-        with pytest.raises(ValueError, match="101 bytes"):
-            channel.rdma_read(piece, 101, bytes(16))
-        channel.close()
-        pool.close()
-
-    run(story)
-
-
-def test_expose_and_revoke() -> None:
-    async def story() -> None:
-        channel, peer = pair()
-        pool = await attached(channel, peer)
-        channel.start(lambda _: None, lambda _: None)
-        piece = pool.allocate(PAGE)
-        asked = asyncio.create_task(channel.expose(piece, Access.READ | Access.WRITE))
-        kind, body = await peer.frame()
-        assert kind == FrameType.EXPOSE
-        exposing = frames.Expose.parse(memoryview(body))
-        assert (exposing.access, exposing.offset, exposing.length) == (3, piece.offset, PAGE)
-        descriptor = BufferDescriptor(5, 6, PAGE)
-        await peer.write(frames.Exposed(exposing.operation, 0, descriptor).pack())
-        assert await asked == descriptor
-        piece.release()
-        assert pool.used == PAGE  # the peer may still write there
-        revoking = asyncio.create_task(channel.revoke(descriptor))
-        kind, body = await peer.frame()
-        assert kind == FrameType.REVOKE
-        revoke = frames.Revoke.parse(memoryview(body))
-        assert revoke.token == 6
-        await peer.write(frames.Done(revoke.operation, 0, 0).pack())
-        await revoking
-        assert pool.used == 0
-        channel.close()
-        pool.close()
-
-    run(story)
-
-
-def test_an_exposure_that_nobody_waits_for_any_more_is_revoked() -> None:
-    async def story() -> None:
-        channel, peer = pair()
-        pool = await attached(channel, peer)
-        channel.start(lambda _: None, lambda _: None)
-        with pool.allocate(PAGE) as piece:
-            asked = asyncio.create_task(channel.expose(piece, Access.READ))
-            _, body = await peer.frame()
-            asked.cancel()
-        exposing = frames.Expose.parse(memoryview(body))
-        await peer.write(frames.Exposed(exposing.operation, 0, BufferDescriptor(1, 2, 3)).pack())
-        kind, body = await peer.frame()
-        assert kind == FrameType.REVOKE
-        await peer.write(frames.Done(frames.Revoke.parse(memoryview(body)).operation, 0, 0).pack())
-        channel.close()
-        await channel.wait_closed()
-        assert pool.used == 0
-        pool.close()
 
     run(story)
 
