@@ -162,8 +162,18 @@ class Connection:
             raise Malformed(f"the server answers with dialect 0x{response.dialect_revision:04x}")
 
     async def close(self, words: str = "") -> None:
-        self.channel.close(words)
+        """Ends the connection; who waits for a response is told at once."""
+        self._end(words)
         await self.channel.wait_closed()
+
+    def _end(self, words: str) -> None:
+        self.channel.close(words)
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """Notices that the channel ends, even while the last transfers on it are awaited."""
+        if self.channel.closed is not None:
+            self._on_closed(self.channel.closed)
 
     @property
     def in_flight(self) -> int:
@@ -188,6 +198,9 @@ class Connection:
         for request in requests:
             charge += request.charge
         message_id = await self.credits.take(charge)
+        self._give_up()
+        if self.lost is not None:
+            raise ChannelClosed(self.lost.reason, self.lost.words)
         parts: list[Buffer] = []
         sent = []
         last = len(requests) - 1
@@ -269,7 +282,7 @@ class Connection:
             for part in split_compound(message):
                 self._on_response(Header.parse(part), part, sealed)
         except Malformed as error:
-            self.channel.close(f"the server sent what is no SMB2: {error}")
+            self._end(f"the server sent what is no SMB2: {error}")
 
     def _open(self, message: memoryview) -> memoryview:
         session_id = transform.TransformHeader.parse(message).session_id
@@ -335,6 +348,8 @@ class Connection:
         await self._arrived.wait()
 
     def _on_closed(self, closed: ChannelClosed) -> None:
+        if self.lost is not None:
+            return
         self.lost = closed
         self.credits.close(closed)
         entries, self._in_flight = self._in_flight, {}

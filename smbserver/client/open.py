@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from smbserver.client.tree import Tree
 
 QUEUE_DEPTH = 8
-"""Requests in flight when one call moves more than one request can."""
+"""Requests in flight when one call moves more than one block."""
+
+BLOCK = 1 << 20
+"""Bytes of such a request, if the server takes as many; enough that the cost of a request is small."""
 
 
 class Open:
@@ -57,7 +60,9 @@ class Open:
             if got:
                 ends.append(start + len(got))
 
-        await in_parallel(read_block, blocks(length, self.tree.session.max_read_size), depth)
+        await in_parallel(
+            read_block, blocks(length, min(BLOCK, self.tree.session.max_read_size)), depth
+        )
         view.release()
         return bytes(data[: max(ends, default=0)])
 
@@ -100,7 +105,9 @@ class Open:
                 at = offset + start + size - len(block)
                 block = block[await self._write_block(at, block, flags) :]
 
-        await in_parallel(write_block, blocks(len(view), self.tree.session.max_write_size), depth)
+        await in_parallel(
+            write_block, blocks(len(view), min(BLOCK, self.tree.session.max_write_size)), depth
+        )
         return len(view)
 
     async def _write_block(self, offset: int, data: memoryview, flags: int) -> int:

@@ -42,6 +42,7 @@ async def on_a_channel(
         try:
             return await attempt(channel)
         except ChannelClosed:
+            session.forget(channel.connection)
             if not session.channels:
                 raise
             session.counters.requests_repeated += 1

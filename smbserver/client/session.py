@@ -8,6 +8,7 @@ from typing import Self
 
 from smbdirect.channel import ChannelClosed
 from smbdirect.control import Proxy
+from smbdirect.frames import CloseReason
 from smbdirect.pool import Pool, PoolRange
 from smbserver.client.connection import PLAIN, Connection, InFlight, Protection, Request, Response
 from smbserver.client.options import Options
@@ -134,15 +135,17 @@ class Session:
         channel = SessionChannel(connection, usual, signed)
         self.channels.append(channel)
         self._choose_preferred()
-        connection.on_lost.append(self._on_lost)
+        connection.on_lost.append(self.forget)
         return channel
 
     def _must_sign(self, connection: Connection) -> bool:
         required = connection.negotiated.security_mode & SecurityMode.SIGNING_REQUIRED
         return self.options.sign or bool(required)
 
-    def _on_lost(self, connection: Connection) -> None:
-        """The session lives on while it has a channel ([MS-SMB2] 3.2.7.1)."""
+    def forget(self, connection: Connection) -> None:
+        """A connection has ended. The session lives on while it has a channel ([MS-SMB2] 3.2.7.1)."""
+        if all(one.connection is not connection for one in self.channels):
+            return
         self.channels = [one for one in self.channels if one.connection is not connection]
         self.channel_sequence = (self.channel_sequence + 1) & 0xFFFF
         self._choose_preferred()
@@ -157,8 +160,7 @@ class Session:
         preferred = self._preferred
         if len(preferred) == 1:
             return preferred[0]
-        if not preferred:
-            raise ChannelClosed(1, "the session has no channel left")
+        self._living()
         return min(preferred, key=lambda channel: channel.connection.in_flight)
 
     def uses_rdma(self, channel: SessionChannel, tree: Tree, length: int) -> bool:
@@ -182,12 +184,17 @@ class Session:
     @property
     def max_read_size(self) -> int:
         """Bytes that one READ can ask for on any of the channels."""
-        return min(self._limit(channel, writing=False) for channel in self.channels)
+        return min(self._limit(channel, writing=False) for channel in self._living())
 
     @property
     def max_write_size(self) -> int:
         """Bytes that one WRITE can carry on any of the channels."""
-        return min(self._limit(channel, writing=True) for channel in self.channels)
+        return min(self._limit(channel, writing=True) for channel in self._living())
+
+    def _living(self) -> list[SessionChannel]:
+        if not self.channels:
+            raise ChannelClosed(CloseReason.BY_PEER, "the session has no channel left")
+        return self.channels
 
     def _limit(self, channel: SessionChannel, *, writing: bool) -> int:
         connection, facts = channel.connection, channel.connection.channel.facts
