@@ -22,7 +22,7 @@ from smbserver.credits import MessageWindow
 from smbserver.dispatch import Call, Chain, Dispatcher, Reply, refusal
 from smbserver.preauth import PreauthHash
 from smbserver.session import Binding, Session, SessionState
-from smbserver.wire import smb1
+from smbserver.wire import smb1, transform
 from smbserver.wire.errors import Malformed
 from smbserver.wire.header import SIGNATURE_OFFSET, Command, Header, split_compound
 from smbserver.wire.negotiate import Dialect
@@ -54,6 +54,10 @@ MAX_AUTHENTICATIONS = 16
 
 UNAUTHENTICATED_LIMIT = 128 << 10
 """Bytes of a message before somebody has authenticated: a security blob has 64 KiB at most."""
+
+SEALED_OVERHEAD = transform.SIZE
+RESPONSE_OVERHEAD = 64 + 8
+"""Bytes of one response besides body and payload: its header, and the padding before the next one."""
 
 _SIGNED = 0x00000008
 _ECHOED_FLAGS = 0x00000074  # RELATED_OPERATIONS and PRIORITY_MASK
@@ -159,10 +163,10 @@ class Connection:
         self.window = MessageWindow(limit, first=1)
 
     def _unseal(self, message: memoryview) -> tuple[Session, memoryview]:
-        transform = TransformHeader.parse(message)
-        binding = self.bindings.get(transform.session_id)
+        sealing = TransformHeader.parse(message)
+        binding = self.bindings.get(sealing.session_id)
         if binding is None or binding.session.cipher is None:
-            raise Malformed(f"sealed for session {transform.session_id:#x}, which has no key here")
+            raise Malformed(f"sealed for session {sealing.session_id:#x}, which has no key here")
         return binding.session, binding.session.cipher.open(message)
 
     def _check_order(self, header: Header) -> None:
@@ -280,6 +284,8 @@ class Connection:
                 if reply.sent is not None:
                     reply.sent()
             return
+        if self.channel.facts.transport == "rdma":
+            replies = self._fit(replies)
         parts: list[bytes | bytearray | memoryview] = []
         writes: tuple[RdmaWrite, ...] = ()
         invalidate = None
@@ -296,6 +302,20 @@ class Connection:
         if sealed is not None and sealed.cipher is not None:
             parts = [sealed.cipher.seal(sealed.id, parts)]
         self._send(parts, writes, invalidate, marks)
+
+    def _fit(self, replies: list[tuple[Call, Reply]]) -> list[tuple[Call, Reply]]:
+        """Refuse what is longer inline than an SMB Direct peer takes ([MS-SMBD] 3.1.5.4)."""
+        room = self.channel.facts.max_fragmented_send_size - SEALED_OVERHEAD
+        fitting = []
+        for call, reply in replies:
+            room -= RESPONSE_OVERHEAD + len(reply.body) + len(reply.payload)
+            if room < 0:
+                if reply.sent is not None:
+                    reply.sent()
+                self.count("responses_too_long")
+                reply = refusal(call, StatusError(NtStatus.INVALID_PARAMETER))  # noqa: PLW2901
+            fitting.append((call, reply))
+        return fitting
 
     def _send(
         self,

@@ -52,7 +52,9 @@ def test_sections_comments_continuation_quotes() -> None:
 
 
 def test_share_parameters_in_global_are_defaults() -> None:
-    config = parse(["[global]", "read only = no", "[a]", "path = /a", "[b]", "path=/b", "read only=yes"])
+    config = parse(
+        ["[global]", "read only = no", "[a]", "path = /a", "[b]", "path=/b", "read only=yes"]
+    )
     assert [share.read_only for share in config.shares.values()] == [False, True]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -342,3 +343,20 @@ def test_arbitrary_messages(
             assert not running.service.counters["internal_errors"]
 
     asyncio.run(asyncio.wait_for(body(), 20))
+
+
+@in_loop
+async def test_inline_answers_that_an_rdma_peer_cannot_take_are_refused(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        session = await running.session()
+        tree = await session.tree("share")
+        (ours,) = running.service.connections
+        ours.channel.facts = dataclasses.replace(
+            ours.channel.facts, transport="rdma", max_fragmented_send_size=128 << 10
+        )
+        async with await tree.create("file") as file:
+            await file.write(0, bytes(1 << 20))
+            assert len(await file.read(0, 100 << 10)) == 100 << 10
+            with pytest.raises(StatusError) as error:
+                await file.read(0, 1 << 20)
+            assert error.value.status == NtStatus.INVALID_PARAMETER

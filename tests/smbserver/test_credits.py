@@ -36,11 +36,7 @@ def test_the_last_credit_is_never_kept() -> None:
     assert window.grant(100) == 0
 
 
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 40), st.integers(1, 8), st.integers(0, 20)), max_size=200
-    )
-)
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 8), st.integers(0, 20)), max_size=200))
 def test_an_id_is_used_once_and_only_if_granted(steps: list[tuple[int, int, int]]) -> None:
     limit = 16
     window, granted, used = MessageWindow(limit), 1, set()

@@ -67,7 +67,12 @@ def test_rdma_without_a_proxy_is_told(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize(
     ("content", "speed"),
-    [("10000\n", 10_000_000_000), ("-1\n", DEFAULT_SPEED), ("", DEFAULT_SPEED), (None, DEFAULT_SPEED)],
+    [
+        ("10000\n", 10_000_000_000),
+        ("-1\n", DEFAULT_SPEED),
+        ("", DEFAULT_SPEED),
+        (None, DEFAULT_SPEED),
+    ],
 )
 def test_link_speed(tmp_path: Path, content: str | None, speed: int) -> None:
     (tmp_path / "eth7").mkdir()
