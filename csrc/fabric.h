@@ -38,15 +38,15 @@
 #include "loop.h"
 #include "path.h"
 
-struct fabric;          /* one way of doing RDMA */
-struct fabric_device;   /* what memory is registered with: one adapter, or all of user-space iWARP */
-struct fabric_region;   /* registered memory of this process */
-struct fabric_window;   /* a part of a region that the peer of one queue pair may touch */
+struct fabric;	      /* one way of doing RDMA */
+struct fabric_device; /* what memory is registered with: one adapter, or all of user-space iWARP */
+struct fabric_region; /* registered memory of this process */
+struct fabric_window; /* a part of a region that the peer of one queue pair may touch */
 struct fabric_listener; /* a bound address */
-struct fabric_qp;       /* one reliable connection */
+struct fabric_qp;	/* one reliable connection */
 
 enum fabric_transport {
-	FABRIC_TRANSPORT_IWARP,      /* SMB Direct on port 5445; 8 bytes of private data */
+	FABRIC_TRANSPORT_IWARP,	     /* SMB Direct on port 5445; 8 bytes of private data */
 	FABRIC_TRANSPORT_INFINIBAND, /* InfiniBand and RoCE: port 445, no private data */
 	FABRIC_TRANSPORT_MEMORY,
 };
@@ -57,29 +57,30 @@ enum fabric_opcode {
 	FABRIC_WRITE,
 	FABRIC_READ,
 	FABRIC_RECEIVE, /* completions only */
-	FABRIC_EXPOSE,  /* completions only */
-	FABRIC_REVOKE,  /* completions only */
+	FABRIC_EXPOSE,	/* completions only */
+	FABRIC_REVOKE,	/* completions only */
 };
 
 enum fabric_status {
 	FABRIC_OK = 0,
-	FABRIC_FLUSHED,       /* the queue pair ended before this request was carried out */
+	FABRIC_FLUSHED,	      /* the queue pair ended before this request was carried out */
 	FABRIC_REMOTE_ACCESS, /* the peer refused token or range */
 	FABRIC_LOCAL_ERROR,   /* our side: length, memory, device */
 	FABRIC_TRANSPORT_ERROR,
 };
 
 enum fabric_access {
-	FABRIC_PEER_READS = 1,  /* the peer may RDMA Read the window */
+	FABRIC_PEER_READS = 1,	/* the peer may RDMA Read the window */
 	FABRIC_PEER_WRITES = 2, /* the peer may RDMA Write it */
 };
 
 /* What one queue pair can do. Fixed when the connection is established; before that, what is asked for. */
 struct fabric_limits {
-	uint32_t send_queue;      /* work requests outstanding on the send queue (Sends, Writes, Reads, binds) */
-	uint32_t receive_queue;   /* receives posted at one time */
-	uint32_t send_sges;       /* scatter/gather elements of one Send or Write */
-	uint32_t read_sges;       /* of one Read (1 on iWARP adapters) */
+	uint32_t
+		send_queue; /* work requests outstanding on the send queue (Sends, Writes, Reads, binds) */
+	uint32_t receive_queue;	  /* receives posted at one time */
+	uint32_t send_sges;	  /* scatter/gather elements of one Send or Write */
+	uint32_t read_sges;	  /* of one Read (1 on iWARP adapters) */
 	uint32_t initiator_depth; /* Reads that we may have outstanding (ORD) */
 	uint32_t responder_depth; /* Reads that the peer may have outstanding with us (IRD) */
 	uint64_t transfer_bytes;  /* one Write or Read */
@@ -99,7 +100,7 @@ struct fabric_work {
 	uint32_t sge_count;
 	const struct fabric_sge *sges;
 	uint64_t remote_offset; /* Write, Read */
-	uint32_t remote_token;  /* Write, Read; for Send with Invalidate: the token to invalidate */
+	uint32_t remote_token;	/* Write, Read; for Send with Invalidate: the token to invalidate */
 	struct fabric_work *next;
 };
 
@@ -107,8 +108,8 @@ struct fabric_completion {
 	uint64_t id;
 	enum fabric_opcode opcode;
 	enum fabric_status status;
-	uint32_t bytes;             /* Receive: what arrived; Read, Write: what moved */
-	bool invalidated;           /* Receive: the peer sent Send with Invalidate ... */
+	uint32_t bytes;		    /* Receive: what arrived; Read, Write: what moved */
+	bool invalidated;	    /* Receive: the peer sent Send with Invalidate ... */
 	uint32_t invalidated_token; /* ... of this token */
 };
 
@@ -122,10 +123,11 @@ enum {
 /* What a queue pair tells its owner (`owner` of struct fabric_qp). */
 struct fabric_events {
 	void (*established)(struct fabric_qp *qp, nanoseconds now);
-	void (*completions)(struct fabric_qp *qp, const struct fabric_completion *completions, size_t count,
-			    nanoseconds now);
+	void (*completions)(struct fabric_qp *qp, const struct fabric_completion *completions,
+			    size_t count, nanoseconds now);
 	/* `words` is a sentence for the log; valid during the call. */
-	void (*disconnected)(struct fabric_qp *qp, enum close_reason reason, const char *words, nanoseconds now);
+	void (*disconnected)(struct fabric_qp *qp, enum close_reason reason, const char *words,
+			     nanoseconds now);
 };
 
 struct fabric_parameters {
@@ -142,25 +144,26 @@ struct fabric_ops {
 	 * (accept or reject it, now or later), or returns false: then the fabric rejects and destroys it.
 	 */
 	int (*listen)(struct fabric *fabric, const struct sockaddr *address, socklen_t length,
-		      bool (*request)(struct fabric_listener *listener, struct fabric_qp *qp), void *owner,
-		      struct fabric_listener **ret);
+		      bool (*request)(struct fabric_listener *listener, struct fabric_qp *qp),
+		      void *owner, struct fabric_listener **ret);
 	void (*unlisten)(struct fabric_listener *listener);
 	int (*connect)(struct fabric *fabric, const struct sockaddr *address, socklen_t length,
-		       const struct fabric_parameters *parameters, const struct fabric_events *events, void *owner,
-		       struct fabric_qp **ret);
+		       const struct fabric_parameters *parameters,
+		       const struct fabric_events *events, void *owner, struct fabric_qp **ret);
 	int (*accept)(struct fabric_qp *qp, const struct fabric_parameters *parameters);
 	void (*reject)(struct fabric_qp *qp);
 	void (*disconnect)(struct fabric_qp *qp);
 	void (*qp_destroy)(struct fabric_qp *qp);
 
-	int (*register_memory)(struct fabric_device *device, void *base, size_t length, struct fabric_region **ret);
+	int (*register_memory)(struct fabric_device *device, void *base, size_t length,
+			       struct fabric_region **ret);
 	void (*deregister_memory)(struct fabric_region *region);
 
 	int (*post_receive)(struct fabric_qp *qp, uint64_t id, const struct fabric_sge *sge);
 	int (*post)(struct fabric_qp *qp, const struct fabric_work *first);
 	/* Completes with FABRIC_EXPOSE, id as given; token and offset of *ret are valid from then on. */
-	int (*expose)(struct fabric_qp *qp, struct fabric_region *region, void *base, size_t length, unsigned access,
-		      uint64_t id, struct fabric_window **ret);
+	int (*expose)(struct fabric_qp *qp, struct fabric_region *region, void *base, size_t length,
+		      unsigned access, uint64_t id, struct fabric_window **ret);
 	/* Completes with FABRIC_REVOKE and frees the window; a window that the peer invalidated is fine. */
 	int (*revoke)(struct fabric_window *window, uint64_t id);
 };
@@ -217,9 +220,10 @@ static inline void fabric_destroy(struct fabric *fabric)
 		fabric->ops->destroy(fabric);
 }
 
-static inline int fabric_listen(struct fabric *fabric, const struct sockaddr *address, socklen_t length,
-				bool (*request)(struct fabric_listener *listener, struct fabric_qp *qp), void *owner,
-				struct fabric_listener **ret)
+static inline int
+fabric_listen(struct fabric *fabric, const struct sockaddr *address, socklen_t length,
+	      bool (*request)(struct fabric_listener *listener, struct fabric_qp *qp), void *owner,
+	      struct fabric_listener **ret)
 {
 	return fabric->ops->listen(fabric, address, length, request, owner, ret);
 }
@@ -230,9 +234,10 @@ static inline void fabric_unlisten(struct fabric_listener *listener)
 		listener->fabric->ops->unlisten(listener);
 }
 
-static inline int fabric_connect(struct fabric *fabric, const struct sockaddr *address, socklen_t length,
-				 const struct fabric_parameters *parameters, const struct fabric_events *events,
-				 void *owner, struct fabric_qp **ret)
+static inline int fabric_connect(struct fabric *fabric, const struct sockaddr *address,
+				 socklen_t length, const struct fabric_parameters *parameters,
+				 const struct fabric_events *events, void *owner,
+				 struct fabric_qp **ret)
 {
 	return fabric->ops->connect(fabric, address, length, parameters, events, owner, ret);
 }
@@ -258,7 +263,8 @@ static inline void fabric_qp_destroy(struct fabric_qp *qp)
 		qp->fabric->ops->qp_destroy(qp);
 }
 
-static inline int fabric_register(struct fabric_device *device, void *base, size_t length, struct fabric_region **ret)
+static inline int fabric_register(struct fabric_device *device, void *base, size_t length,
+				  struct fabric_region **ret)
 {
 	return device->fabric->ops->register_memory(device, base, length, ret);
 }
@@ -269,7 +275,8 @@ static inline void fabric_deregister(struct fabric_region *region)
 		region->device->fabric->ops->deregister_memory(region);
 }
 
-static inline int fabric_post_receive(struct fabric_qp *qp, uint64_t id, const struct fabric_sge *sge)
+static inline int fabric_post_receive(struct fabric_qp *qp, uint64_t id,
+				      const struct fabric_sge *sge)
 {
 	return qp->fabric->ops->post_receive(qp, id, sge);
 }
@@ -279,8 +286,9 @@ static inline int fabric_post(struct fabric_qp *qp, const struct fabric_work *fi
 	return qp->fabric->ops->post(qp, first);
 }
 
-static inline int fabric_expose(struct fabric_qp *qp, struct fabric_region *region, void *base, size_t length,
-				unsigned access, uint64_t id, struct fabric_window **ret)
+static inline int fabric_expose(struct fabric_qp *qp, struct fabric_region *region, void *base,
+				size_t length, unsigned access, uint64_t id,
+				struct fabric_window **ret)
 {
 	return qp->fabric->ops->expose(qp, region, base, length, access, id, ret);
 }
@@ -293,12 +301,13 @@ static inline int fabric_revoke(struct fabric_window *window, uint64_t id)
 /* The implementations. */
 
 struct fabric_iwarp_config {
-	bool crc;                 /* ask for CRC32C; it is used anyway when the peer asks */
-	uint32_t max_ulpdu;       /* bytes of one FPDU's ULPDU that we send; 0 = the most, 65535 */
-	nanoseconds mpa_timeout;  /* from TCP connection to the end of MPA set-up; 0 = 10 s */
-	uint32_t max_half_open;   /* TCP connections that have not finished MPA; 0 = 256 */
+	bool crc;		 /* ask for CRC32C; it is used anyway when the peer asks */
+	uint32_t max_ulpdu;	 /* bytes of one FPDU's ULPDU that we send; 0 = the most, 65535 */
+	nanoseconds mpa_timeout; /* from TCP connection to the end of MPA set-up; 0 = 10 s */
+	uint32_t max_half_open;	 /* TCP connections that have not finished MPA; 0 = 256 */
 };
 
-int fabric_iwarp_create(struct loop *loop, const struct fabric_iwarp_config *config, struct fabric **ret);
+int fabric_iwarp_create(struct loop *loop, const struct fabric_iwarp_config *config,
+			struct fabric **ret);
 
 #endif

@@ -29,8 +29,9 @@ enum {
 	IWARP_ULPDU_MIN = 128,	      /* RFC 5044 section 4.2: the least that MPA must carry */
 
 	IWARP_RECEIVE_BUDGET = 1 << 20, /* bytes taken from one peer before others get a turn */
-	IWARP_SEND_BUDGET = 1 << 20,	/* bytes of one sendmsg, and of one turn */
-	IWARP_STAGING = 64 << 10,	/* bytes received where no payload is expected */
+	/* Bytes of one sendmsg, and of one turn: a MiB in FPDUs, and the Send behind it. */
+	IWARP_SEND_BUDGET = (1 << 20) + (64 << 10),
+	IWARP_STAGING = 64 << 10, /* bytes received where no payload is expected */
 	/* Where tagged payload may come: a copy of this many bytes costs about as much as a system call. */
 	IWARP_STAGING_TAGGED = 4 << 10,
 	IWARP_DIRECT_MIN =

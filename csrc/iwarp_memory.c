@@ -140,10 +140,8 @@ int iwarp_revoke(struct fabric_window *base, uint64_t id)
 	struct iwarp_qp *qp = iwarp_qp(base->qp);
 	int result;
 
-	if (qp->state == IWARP_CLOSED) {
-		window_free(qp, window);
+	if (qp->state == IWARP_CLOSED) /* destroying the queue pair frees it */
 		return -ENOTCONN;
-	}
 	result = iwarp_completions_reserve(qp, 1);
 	if (result < 0)
 		return result;

@@ -287,6 +287,7 @@ static bool deliver_established(struct iwarp_qp *qp)
 	bool alive = true;
 
 	qp->established_due = false;
+	trace_point(TRACE_POINT_QP_ESTABLISHED, qp, 0, 0);
 	qp->alive = &alive;
 	qp->base.events->established(&qp->base, loop_now(qp->base.fabric->loop));
 	if (alive)
@@ -353,6 +354,7 @@ static bool deliver_disconnected(struct iwarp_qp *qp)
 	bool alive = true;
 
 	qp->state = IWARP_CLOSED;
+	trace_point(TRACE_POINT_QP_DISCONNECTED, qp, qp->reason, 0);
 	loop_task_cancel(qp->base.fabric->loop, &qp->task);
 	qp->alive = &alive;
 	qp->base.events->disconnected(&qp->base, qp->reason, qp->words,

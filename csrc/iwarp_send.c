@@ -24,7 +24,6 @@ enum {
 	/* Each FPDU has a piece of text before its payload and one behind it. */
 	BATCH_PIECES = BATCH_FPDUS * 2 + IWARP_SGES_MAX * 4,
 	FPDU_TEXT_MAX = MPA_LENGTH_SIZE + DDP_HEADER_MAX + MPA_TRAILER_MAX,
-	SEND_CALLS_MAX = 4, /* sendmsg calls of one turn: small FPDUs do not fill the budget */
 };
 
 struct batch_entry {
@@ -249,8 +248,8 @@ static void wait_for_room(struct iwarp_qp *qp, bool blocked)
 			  blocked ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
-/* Step 3. False: nothing more to do now. */
-static bool transmit_batch(struct iwarp_qp *qp)
+/* Step 3. Bytes that the kernel took; 0: nothing more to do now. */
+static size_t transmit_batch(struct iwarp_qp *qp)
 {
 	struct msghdr message = {0};
 	struct batch batch;
@@ -258,30 +257,35 @@ static bool transmit_batch(struct iwarp_qp *qp)
 
 	batch_build(&batch, qp);
 	if (!batch.entry_count)
-		return false;
+		return 0;
 	message.msg_iov = batch_skip(&batch, qp->send.fpdu_sent);
 	message.msg_iovlen = batch.piece_count;
 	sent = sendmsg(qp->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (sent < 0 && errno != EAGAIN && errno != EINTR && errno != ENOBUFS) {
 		iwarp_end(qp, CLOSE_PEER_LOST, "sending failed: %s", strerror(errno));
-		return false;
+		return 0;
 	}
 	commit(qp, &batch, sent > 0 ? (size_t)sent : 0);
-	if (sent < (ssize_t)batch.bytes) {
-		wait_for_room(qp, true);
-		return false;
-	}
-	return true;
+	if (sent == (ssize_t)batch.bytes)
+		return batch.bytes;
+	wait_for_room(qp, true);
+	return 0;
 }
 
 void iwarp_transmit(struct iwarp_qp *qp)
 {
+	size_t budget = IWARP_SEND_BUDGET;
+
 	/* RFC 5044 section 7.1.2: the responder says nothing before the initiator's first FPDU. */
 	if (qp->state != IWARP_ESTABLISHED || qp->send.blocked)
 		return;
-	for (int calls = 0; calls < SEND_CALLS_MAX; calls++)
-		if (!transmit_batch(qp))
+	while (budget) {
+		size_t sent = transmit_batch(qp);
+
+		if (!sent)
 			return;
+		budget -= sent < budget ? sent : budget;
+	}
 	iwarp_schedule(qp);
 }
 

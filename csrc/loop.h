@@ -49,17 +49,20 @@ nanoseconds loop_now(const struct loop *loop); /* the time of this turn, read on
 
 int loop_watch_add(struct loop *loop, struct loop_watch *watch); /* 0 or -errno */
 int loop_watch_change(struct loop *loop, struct loop_watch *watch, uint32_t events);
-void loop_watch_remove(struct loop *loop, struct loop_watch *watch); /* a watch never added is fine */
+void loop_watch_remove(struct loop *loop,
+		       struct loop_watch *watch); /* a watch never added is fine */
 
-void loop_timer_set(struct loop *loop, struct loop_timer *timer, nanoseconds deadline); /* 0 cancels */
+void loop_timer_set(struct loop *loop, struct loop_timer *timer,
+		    nanoseconds deadline); /* 0 cancels */
 void loop_timer_cancel(struct loop *loop, struct loop_timer *timer);
 
 void loop_task_add(struct loop *loop, struct loop_task *task);
 void loop_task_cancel(struct loop *loop, struct loop_task *task);
 
-int loop_turn(struct loop *loop, nanoseconds longest); /* one wake-up; sleeps no longer than `longest` */
-int loop_run(struct loop *loop);                       /* turns until loop_stop */
-void loop_stop(struct loop *loop);                     /* from a handler */
-void loop_wake(struct loop *loop);                     /* from any thread: ends the sleep */
+int loop_turn(struct loop *loop,
+	      nanoseconds longest); /* one wake-up; sleeps no longer than `longest` */
+int loop_run(struct loop *loop);    /* turns until loop_stop */
+void loop_stop(struct loop *loop);  /* from a handler */
+void loop_wake(struct loop *loop);  /* from any thread: ends the sleep */
 
 #endif
