@@ -52,7 +52,7 @@ class Open:
     """Data is on disk before a WRITE is answered."""
     listing: Listing | None = None
     position: int = 0
-    """CurrentByteOffset; kept for clients that ask, used by nobody."""
+    """CurrentByteOffset: where the last READ ended, for clients that ask."""
     on_close: list[Callable[[], None]] = field(default_factory=list)
     """What ends with the open: its locks, and who waits for something of it."""
     volatile_id: int = field(default_factory=lambda: next(_ids))

@@ -54,6 +54,9 @@ _DELETE_ON_CLOSE = int(CreateOptions.DELETE_ON_CLOSE)
 _NOT_SUPPORTED = int(CreateOptions.OPEN_BY_FILE_ID | CreateOptions.RESERVE_OPFILTER)
 _RESERVED_OPTIONS = 0xFF000000
 
+_SHORTEST_NAME = 4
+"""Bytes of a create context's name ([MS-SMB2] 2.2.13.2)."""
+
 _VALID_ATTRIBUTES = 0x00007FB7
 _NOT_INHERITABLE = dos.HIDDEN | dos.SYSTEM
 
@@ -119,6 +122,7 @@ def _check(call: Call, request: CreateRequest) -> _Wanted:
     options = request.create_options
     if request.impersonation_level > ImpersonationLevel.DELEGATE:
         raise StatusError(NtStatus.BAD_IMPERSONATION_LEVEL)
+    desired = access.expand(request.desired_access)
     if (
         request.create_disposition > CreateDisposition.OVERWRITE_IF
         or options & _RESERVED_OPTIONS
@@ -131,7 +135,6 @@ def _check(call: Call, request: CreateRequest) -> _Wanted:
         raise StatusError(NtStatus.NOT_SUPPORTED)
     if options & _DIRECTORY_FILE and request.create_disposition in _OVERWRITES:
         raise StatusError(NtStatus.INVALID_PARAMETER)
-    desired = access.expand(request.desired_access)
     deletes = bool(options & _DELETE_ON_CLOSE)
     if deletes and not desired & (access.DELETE | access.MAXIMUM_ALLOWED):
         raise StatusError(NtStatus.INVALID_PARAMETER)
@@ -139,13 +142,15 @@ def _check(call: Call, request: CreateRequest) -> _Wanted:
     maximal = call.tree.maximal_access
     access.grant(desired, maximal)
     name = parse_name(request.name)
+    if options & _DIRECTORY_FILE and (name.stream or name.must_be == "file"):
+        raise StatusError(NtStatus.NOT_A_DIRECTORY)
     return _Wanted(
         request,
         name,
         desired,
         maximal,
-        bool(options & _DIRECTORY_FILE) or name.stream_of_directory,
-        bool(options & _NON_DIRECTORY_FILE) or bool(name.stream),
+        bool(options & _DIRECTORY_FILE) or name.must_be == "directory",
+        bool(options & _NON_DIRECTORY_FILE) or bool(name.stream) or name.must_be == "file",
         deletes,
         _check_contexts(request),
     )
@@ -155,6 +160,8 @@ def _check_contexts(request: CreateRequest) -> int:
     """Refuses what cannot be given; the allocation size asked for. Contexts unknown to us are passed over."""
     allocation = 0
     for context in request.create_contexts:
+        if len(context.name) < _SHORTEST_NAME:
+            raise StatusError(NtStatus.INVALID_PARAMETER)
         if context.name == contexts.ALLOCATION_SIZE:
             allocation = contexts.AllocationSize.parse(context.data).allocation_size
         elif context.name == contexts.TIMEWARP_TOKEN:
@@ -276,8 +283,6 @@ def _open_stream_of(call: Call, location: Location, wanted: _Wanted) -> tuple[Op
     disposition = wanted.request.create_disposition
     facts = location.facts()
     is_directory = stat.S_ISDIR(facts.st_mode)
-    if wanted.directory:
-        raise StatusError(NtStatus.NOT_A_DIRECTORY)
     found = find_stream(f"/proc/self/fd/{location.fd}", wanted.name.stream)
     if found is not None and disposition == CreateDisposition.CREATE:
         raise StatusError(NtStatus.OBJECT_NAME_COLLISION)

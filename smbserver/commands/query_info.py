@@ -223,17 +223,17 @@ _FILE: dict[int, _Row] = {
     FileClass.FILE_ACCESS: _Row(
         lambda one: info.FileAccessInformation(one.granted_access).pack(), 4
     ),
-    FileClass.FILE_NAME: _Row(lambda one: _name(one).pack(), 4),
+    FileClass.FILE_NAME: _Row(lambda one: _name(one).pack(), 8),
     FileClass.FILE_POSITION: _Row(lambda one: info.FilePositionInformation(one.position).pack(), 8),
     FileClass.FILE_FULL_EA: _Row(_full_ea, 8, access.READ_EA),
     FileClass.FILE_MODE: _Row(lambda one: _mode(one).pack(), 4),
     FileClass.FILE_ALIGNMENT: _Row(lambda one: info.FileAlignmentInformation().pack(), 4),
-    FileClass.FILE_ALL: _Row(_all, 100, access.READ_ATTRIBUTES),
-    FileClass.FILE_STREAM: _Row(_streams, 24),
+    FileClass.FILE_ALL: _Row(_all, 104, access.READ_ATTRIBUTES),
+    FileClass.FILE_STREAM: _Row(_streams, 32),
     FileClass.FILE_COMPRESSION: _Row(_compression, 16),
     FileClass.FILE_NETWORK_OPEN: _Row(_network_open, 56, access.READ_ATTRIBUTES),
     FileClass.FILE_ATTRIBUTE_TAG: _Row(_attribute_tag, 8, access.READ_ATTRIBUTES),
-    FileClass.FILE_NORMALIZED_NAME: _Row(_normalized_name, 4),
+    FileClass.FILE_NORMALIZED_NAME: _Row(_normalized_name, 8),
     FileClass.FILE_ID: _Row(_file_id, 24),
 }
 
@@ -283,16 +283,23 @@ def _fs_attribute(opened: Open) -> bytes:
     return fs.FileFsAttributeInformation(attributes, "NTFS", volume.max_name_length).pack()
 
 
+def _fs_object_id(opened: Open) -> bytes:
+    _, volume = _share_of(opened)
+    return fs.FileFsObjectIdInformation(volume.serial_number.to_bytes(16, "little")).pack()
+
+
 def _fs_sector_size(opened: Open) -> bytes:
     return fs.FileFsSectorSizeInformation().pack()
 
 
 _FILESYSTEM: dict[int, _Row] = {
-    FsClass.FILE_FS_VOLUME: _Row(_fs_volume, 18),
+    FsClass.FILE_FS_VOLUME: _Row(_fs_volume, 24),
     FsClass.FILE_FS_SIZE: _Row(_fs_size, 24),
     FsClass.FILE_FS_DEVICE: _Row(_fs_device, 8),
-    FsClass.FILE_FS_ATTRIBUTE: _Row(_fs_attribute, 12),
+    FsClass.FILE_FS_ATTRIBUTE: _Row(_fs_attribute, 16),
+    FsClass.FILE_FS_CONTROL: _Row(lambda one: fs.FileFsControlInformation().pack(), 48),
     FsClass.FILE_FS_FULL_SIZE: _Row(_fs_full_size, 32),
+    FsClass.FILE_FS_OBJECT_ID: _Row(_fs_object_id, 64),
     FsClass.FILE_FS_SECTOR_SIZE: _Row(_fs_sector_size, 28),
 }
 
@@ -300,10 +307,8 @@ _UNKNOWN = NtStatus.INVALID_INFO_CLASS
 
 _REFUSED: dict[tuple[int, int], NtStatus] = {
     (InfoType.FILE, FileClass.FILE_ALTERNATE_NAME): NtStatus.OBJECT_NAME_NOT_FOUND,
-    (InfoType.FILESYSTEM, FsClass.FILE_FS_CONTROL): NtStatus.NOT_SUPPORTED,
-    (InfoType.FILESYSTEM, FsClass.FILE_FS_OBJECT_ID): NtStatus.NOT_SUPPORTED,
 }
-"""Classes that exist and have no answer here: no short names, no quota, no object ids."""
+"""Classes that exist and have no answer here."""
 
 
 # InfoType SECURITY

@@ -33,13 +33,16 @@ from smbserver.wire.status import NtStatus, StatusError
 if TYPE_CHECKING:
     from smbdirect.pool import Pool, PoolRange
     from smbserver.dispatch import Call
-    from smbserver.open import Data
+    from smbserver.open import Data, Open
 
 
 def serve(call: Call) -> Reply | Awaitable[Reply]:
     """Answers with data, or with END_OF_FILE."""
     request = ReadRequest.parse(call.message)
-    handle = _check(call, request)
+    opened = call.open
+    assert opened is not None  # the opcode table asks for it
+    handle = _check(call, opened, request)
+    opened.position = request.offset + request.length
     try:
         if request.channel:
             return _serve_rdma(call, handle, request)
@@ -48,9 +51,8 @@ def serve(call: Call) -> Reply | Awaitable[Reply]:
         raise StatusError(status_of(error)) from error
 
 
-def _check(call: Call, request: ReadRequest) -> Data:
-    opened, connection = call.open, call.connection
-    assert opened is not None  # the opcode table asks for it
+def _check(call: Call, opened: Open, request: ReadRequest) -> Data:
+    connection = call.connection
     check_range(request.offset, request.length, connection.max_read_size)
     if request.channel:
         check_channel(connection, request.channel, request.channel_info, request.length)

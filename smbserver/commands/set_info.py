@@ -93,7 +93,8 @@ def _set_basic(opened: Open, buffer: memoryview) -> None:
     )
     if any(time < -2 for time in times) or basic.file_attributes & ~_SETTABLE_ATTRIBUTES:
         raise StatusError(NtStatus.INVALID_PARAMETER)
-    if basic.file_attributes & dos.DIRECTORY and not opened.handle.is_directory:
+    forbidden = dos.TEMPORARY if opened.handle.is_directory else dos.DIRECTORY
+    if basic.file_attributes & forbidden:
         raise StatusError(NtStatus.INVALID_PARAMETER)
     created, accessed, written = (None if time in _KEEP else time for time in times[:3])
     handle = opened.handle
@@ -205,8 +206,15 @@ def _rename(opened: Open, buffer: memoryview) -> None:
                 new = folder + separator + parse_name(wanted.file_name).components[-1]
             else:
                 _check_replaced(target, replace)
+        _check_folder(share, new)
         share.rename(opened.path, new, replace=target.exists)
     opened.file.path = new
+
+
+def _check_folder(share: Share, path: str) -> None:
+    """A rename opens the target's folder to add an entry, and lets others only read and write it meanwhile."""
+    key = (*share.folder_identity(path), "")
+    share_modes.check(key, access.WRITE_DATA, share_modes.SHARE_READ | share_modes.SHARE_WRITE)
 
 
 def _link(opened: Open, buffer: memoryview) -> None:

@@ -19,7 +19,7 @@ _STATUS_OF_ERRNO = {
     errno.ENOTEMPTY: NtStatus.DIRECTORY_NOT_EMPTY,
     errno.ENOSPC: NtStatus.DISK_FULL,
     errno.EDQUOT: NtStatus.DISK_FULL,
-    errno.EFBIG: NtStatus.DISK_FULL,
+    errno.EFBIG: NtStatus.INVALID_PARAMETER,
     errno.EXDEV: NtStatus.NOT_SAME_DEVICE,
     errno.ENAMETOOLONG: NtStatus.OBJECT_NAME_INVALID,
     errno.EMFILE: NtStatus.TOO_MANY_OPENED_FILES,

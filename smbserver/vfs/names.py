@@ -13,6 +13,9 @@ MAX_COMPONENT_BYTES = 255
 _REFUSED = re.compile(r'[\x00-\x1f"*/<>?|]')
 """Characters of wildcards and of other systems' paths; `:` parts streams and is looked at apart."""
 
+_REFUSED_IN_STREAM = re.compile(r"[\x00/]")
+"""`\\` and `:` cannot get there ([MS-FSCC] 2.1.5.3)."""
+
 
 @dataclass(frozen=True, slots=True)
 class ShareName:
@@ -24,8 +27,8 @@ class ShareName:
     stream: str = ""
     """The alternate data stream; empty for the file's own data."""
 
-    stream_of_directory: bool = False
-    """True for `name::$INDEX_ALLOCATION`: the client insists on a directory."""
+    must_be: str = ""
+    """`directory` for `name::$INDEX_ALLOCATION`, `file` for `name::$DATA`; empty where the name leaves it open."""
 
 
 def parse_name(name: str) -> ShareName:
@@ -33,13 +36,13 @@ def parse_name(name: str) -> ShareName:
     if name.startswith("\\"):
         raise StatusError(NtStatus.INVALID_PARAMETER)
     folder, _separator, last = name.rpartition("\\")
-    base, stream, of_directory = _split_stream(last)
+    base, stream, must_be = _split_stream(last)
     if ":" in folder:
         raise StatusError(NtStatus.OBJECT_NAME_INVALID)
     components = tuple(part for part in (*folder.split("\\"), base) if part)
     for part in components:
         check_component(part)
-    return ShareName(components, stream, of_directory)
+    return ShareName(components, stream, must_be)
 
 
 def check_component(part: str) -> None:
@@ -62,19 +65,19 @@ def is_shown(part: str) -> bool:
         return False
 
 
-def _split_stream(last: str) -> tuple[str, str, bool]:
+def _split_stream(last: str) -> tuple[str, str, str]:
     base, *rest = last.split(":")
     if not rest:
-        return base, "", False
+        return base, "", ""
     stream = rest[0]
     kind = rest[1].upper() if len(rest) > 1 else "$DATA"
-    if len(rest) > 2 or (len(rest) == 1 and not stream) or _REFUSED.search(stream):
+    if len(rest) > 2 or (len(rest) == 1 and not stream) or _REFUSED_IN_STREAM.search(stream):
         raise StatusError(NtStatus.OBJECT_NAME_INVALID)
     if kind == "$INDEX_ALLOCATION" and stream.upper() in ("", "$I30"):
-        return base, "", True
+        return base, "", "directory"
     if kind != "$DATA" or not is_encodable(stream):
         raise StatusError(NtStatus.OBJECT_NAME_INVALID)
-    return base, stream, False
+    return base, stream, "" if stream else "file"
 
 
 def is_encodable(text: str) -> bool:

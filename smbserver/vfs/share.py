@@ -214,6 +214,12 @@ class Share:
                     os.unlink(name, dir_fd=folder)
             os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=folder, follow_symlinks=True)
 
+    def folder_identity(self, path: str) -> tuple[int, int]:
+        """Device and inode of the directory that holds the entry at `path`."""
+        with self._folder_of(path) as (folder, _):
+            facts = os.fstat(folder)
+            return facts.st_dev, facts.st_ino
+
     @contextlib.contextmanager
     def _folder_of(self, path: str) -> Iterator[tuple[int, str]]:
         folder, _, name = path.rpartition("/")

@@ -64,7 +64,10 @@ def test_directories(server: Server) -> None:
     assert response.file_attributes == dos.DIRECTORY
     server.close(response.file_id)
     (server.path / "file").touch()
-    server.refuses_create(NtStatus.NOT_A_DIRECTORY, "file", create_options=O.DIRECTORY_FILE)
+    for name in ("file", "folder::$DATA", "new:stream"):
+        server.refuses_create(NtStatus.NOT_A_DIRECTORY, name, create_options=O.DIRECTORY_FILE)
+    server.refuses_create(NtStatus.FILE_IS_A_DIRECTORY, "folder::$DATA")
+    assert sorted(os.listdir(server.path)) == ["file", "folder"]
     server.refuses_create(
         NtStatus.FILE_IS_A_DIRECTORY, "folder", create_options=O.NON_DIRECTORY_FILE
     )
@@ -245,6 +248,7 @@ def test_contexts(server: Server) -> None:
     ("context", "status"),
     [
         (CreateContext(contexts.TIMEWARP_TOKEN, bytes(8)), NtStatus.OBJECT_NAME_NOT_FOUND),
+        (CreateContext(b"xxx"), NtStatus.INVALID_PARAMETER),
         (
             CreateContext(contexts.DURABLE_HANDLE_RECONNECT, bytes(16)),
             NtStatus.OBJECT_NAME_NOT_FOUND,

@@ -67,6 +67,11 @@ def test_data_inline(server: Server, file_id: FileId, length: int) -> None:
             reply.sent()
 
 
+def test_a_read_moves_the_position(server: Server, file_id: FileId) -> None:
+    server.request(read, ReadRequest(file_id, 5, 10))
+    assert server.session.opens[file_id.volatile].position == 15
+
+
 def test_the_end_of_the_file(server: Server, file_id: FileId) -> None:
     reply = server.request(read, ReadRequest(file_id, len(CONTENT) - 10, 4096))
     assert bytes(response(reply).data) == CONTENT[-10:]

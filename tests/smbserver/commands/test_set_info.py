@@ -60,6 +60,9 @@ def test_times_and_attributes(server: Server, file_id: FileId) -> None:
     assert now.attributes == dos.HIDDEN | dos.ARCHIVE
     change(server, file_id, C.FILE_BASIC, info.FileBasicInformation(0, 0, 0, 0, dos.NORMAL))
     assert server.session.opens[file_id.volatile].handle.metadata().attributes == dos.NORMAL
+    folder = server.open("folder")
+    temporary = info.FileBasicInformation(0, 0, 0, 0, dos.TEMPORARY)
+    refused(server, NtStatus.INVALID_PARAMETER, folder, C.FILE_BASIC, temporary)
     for wrong in (
         info.FileBasicInformation(-3, 0, 0, 0, 0),
         info.FileBasicInformation(0, 0, 0, 0, dos.DIRECTORY),
@@ -135,7 +138,25 @@ def test_rename_of_a_directory(server: Server, file_id: FileId) -> None:
     server.close(below)
     change(server, folder, C.FILE_RENAME, rename("new"))
     assert listing(server) == ["file", "new", "other"]
-    refused(server, NtStatus.INVALID_PARAMETER, folder, C.FILE_RENAME, rename("new\\x"))
+    refused(server, NtStatus.SHARING_VIOLATION, folder, C.FILE_RENAME, rename("new\\x"))
+
+
+def test_a_rename_opens_the_folder_of_the_target(server: Server, file_id: FileId) -> None:
+    for rights, shared, fits in (
+        (access.LIST_DIRECTORY, 7, True),
+        (access.LIST_DIRECTORY, 3, True),
+        (access.LIST_DIRECTORY, 1, False),
+        (access.LIST_DIRECTORY | access.DELETE, 7, False),
+        (access.READ_ATTRIBUTES, 0, True),
+    ):
+        folder = server.open("folder", rights, share_access=shared)
+        if fits:
+            change(server, file_id, C.FILE_RENAME, rename("folder\\file"))
+            change(server, file_id, C.FILE_RENAME, rename("file"))
+        else:
+            target = rename("folder\\file")
+            refused(server, NtStatus.SHARING_VIOLATION, file_id, C.FILE_RENAME, target)
+        server.close(folder)
 
 
 def test_renames_that_are_refused(server: Server, file_id: FileId) -> None:

@@ -17,7 +17,6 @@ from smbserver.wire.status import NtStatus, StatusError
         ("a\\\\b\\", ("a", "b"), ""),
         ("file:zone:$DATA", ("file",), "zone"),
         ("file:zone", ("file",), "zone"),
-        ("file::$data", ("file",), ""),
         (":root", (), "root"),
         ("größe 😀.txt", ("größe 😀.txt",), ""),
     ],
@@ -26,8 +25,10 @@ def test_what_a_name_is_made_of(name: str, components: tuple[str, ...], stream: 
     assert parse_name(name) == ShareName(components, stream)
 
 
-def test_a_stream_type_can_ask_for_a_directory() -> None:
-    assert parse_name("folder::$INDEX_ALLOCATION") == ShareName(("folder",), "", True)
+def test_what_streams_say() -> None:
+    assert parse_name("folder::$INDEX_ALLOCATION") == ShareName(("folder",), "", "directory")
+    assert parse_name("file::$data") == ShareName(("file",), "", "file")
+    assert parse_name('file:any "*" <?>|') == ShareName(("file",), 'any "*" <?>|')
 
 
 @pytest.mark.parametrize(
