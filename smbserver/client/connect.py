@@ -48,30 +48,44 @@ async def connect(
         ciphers=ciphers,
         signing_algorithms=signing_algorithms,
     )
+    credentials = Credentials(user, password, host)
     own, proxy = await _open_proxy(control) if rdma else (None, None)
-    session: Session | None = None
-    connection: Connection | None = None
     try:
-        if proxy is not None and rdma == "only":
-            connection = await connect_rdma(proxy, host, rdma_port, chosen)
-        else:
+        if proxy is None or rdma != "only":
             connection = await connect_tcp(host, port, chosen)
-        session = Session(connection, Credentials(user, password, host))
-        await session.set_up(connection)
-        if proxy is not None and rdma == "only":
-            await connection.channel.attach(session.pool)
-        elif proxy is not None:
-            await discover_and_bind(session, proxy, rdma_port, rdma_channels)
+        else:
+            connection = await connect_rdma(proxy, host, rdma_port, chosen)
+        session = await _set_up(connection, credentials)
     except BaseException:
-        if session is not None:
-            await session.close()
-        if connection is not None:
-            await connection.close()
-        if own is not None:
-            await own.stop()
+        await _close_proxy(own, proxy)
         raise
     session.proxy, session.own_proxy = proxy, own
+    if proxy is not None and rdma != "only":
+        try:
+            await discover_and_bind(session, proxy, rdma_port, rdma_channels)
+        except BaseException:
+            await session.close()
+            raise
     return session
+
+
+async def _set_up(connection: Connection, credentials: Credentials) -> Session:
+    try:
+        session = Session(connection, credentials)
+        await session.set_up(connection)
+        if connection.channel.facts.transport == "rdma":
+            await connection.channel.attach(session.pool)
+    except BaseException:
+        await connection.close("the session could not be set up")
+        raise
+    return session
+
+
+async def _close_proxy(own: OwnProxy | None, proxy: Proxy | None) -> None:
+    if proxy is not None:
+        await proxy.close()
+    if own is not None:
+        await own.stop()
 
 
 async def _open_proxy(control: str | None) -> tuple[OwnProxy | None, Proxy]:

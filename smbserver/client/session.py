@@ -10,6 +10,7 @@ from smbdirect.channel import ChannelClosed
 from smbdirect.control import Proxy
 from smbdirect.frames import CloseReason
 from smbdirect.pool import Pool, PoolRange
+from smbserver.client import secure_negotiate
 from smbserver.client.connection import PLAIN, Connection, InFlight, Protection, Request, Response
 from smbserver.client.options import Options
 from smbserver.client.own_proxy import OwnProxy
@@ -66,6 +67,7 @@ class Session:
         """An rdmaproxy of the session's own; ends with it."""
         self._preferred: list[SessionChannel] = []
         self._pool: Pool | None = None
+        self._validated = False
         self._ended = False
 
     # -- life
@@ -290,7 +292,15 @@ class Session:
             signed=self.dialect >= Dialect.SMB_3_1_1,
         )
         body = TreeConnectResponse.parse(response.message)
-        return Tree(self, response.header.tree_id, share, body)
+        tree = Tree(self, response.header.tree_id, share, body)
+        if not self._validated:
+            self._validated = True
+            await self._validate(response.connection, tree)
+        return tree
+
+    async def _validate(self, connection: Connection, tree: Tree) -> None:
+        if self.authenticated.is_user and secure_negotiate.is_due(connection):
+            await secure_negotiate.validate(connection, tree)
 
     @property
     def pool(self) -> Pool:
