@@ -26,6 +26,9 @@ async def in_parallel(
         for start, size in waiting:
             await work(start, size)
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(min(depth, len(todo))):
-            group.create_task(worker())
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(depth, len(todo))):
+                group.create_task(worker())
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
