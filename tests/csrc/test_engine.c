@@ -19,6 +19,7 @@
 enum {
 	POOL = 8 << 20,
 	PATIENCE_MS = 20000, /* for anything that must happen */
+	FULL_MS = 20,	     /* a socket that takes nothing for so long is full */
 	STATUS_REMOTE = 2,
 	STATUS_REFUSED = 3,
 };
@@ -308,6 +309,77 @@ static void test_messages_both_ways(void)
 	CHECK(engine_connections(engine, seen[0].connection, seen, 4) == 1);
 	free(large);
 	part();
+}
+
+static void expect_numbered(const struct worker *worker, uint8_t *body, size_t length,
+			    uint32_t count)
+{
+	for (uint32_t number = 0; number < count; number++) {
+		put32(body, number);
+		expect_message(worker, body, length);
+	}
+}
+
+/*
+ * Nobody reads until everything is full; then both do, and nothing may be missing. Each end writes in a thread of its
+ * own, which waits in the middle of a message.
+ */
+struct flood {
+	struct worker *worker;
+	size_t length;
+	uint32_t count;
+};
+
+static void *write_flood(void *argument)
+{
+	struct flood *flood = argument;
+	uint8_t *body = calloc(1, flood->length);
+
+	for (uint32_t number = 0; number < flood->count; number++) {
+		put32(body, number);
+		send_message(flood->worker, body, flood->length);
+	}
+	free(body);
+	return NULL;
+}
+
+static void *read_flood(void *argument)
+{
+	struct flood *flood = argument;
+	uint8_t *body = calloc(1, flood->length);
+
+	expect_numbered(flood->worker, body, flood->length, flood->count);
+	free(body);
+	return NULL;
+}
+
+static void flood_both_ways(size_t length, uint32_t count)
+{
+	struct flood floods[2] = {{&client, length, count}, {&server, length, count}};
+	struct pollfd full[2] = {{.events = POLLOUT}, {.events = POLLOUT}};
+	uint8_t *body = calloc(1, length);
+	pthread_t threads[2], reader;
+
+	connect_workers();
+	for (int index = 0; index < 2; index++)
+		CHECK(pthread_create(&threads[index], NULL, write_flood, &floods[index]) == 0);
+	full[0].fd = client.fd;
+	full[1].fd = server.fd;
+	while (poll(full, 2, FULL_MS) > 0)
+		poll(NULL, 0, FULL_MS);
+	CHECK(pthread_create(&reader, NULL, read_flood, &floods[1]) == 0);
+	expect_numbered(&client, body, length, count);
+	CHECK(pthread_join(reader, NULL) == 0);
+	for (int index = 0; index < 2; index++)
+		CHECK(pthread_join(threads[index], NULL) == 0);
+	free(body);
+	part();
+}
+static void test_floods_both_ways(void)
+{
+	flood_both_ways(1 << 20, 24);
+	flood_both_ways(100, 60000);
+	flood_both_ways(20000, 1000);
 }
 
 static void test_rdma_write_and_read(void)
@@ -707,6 +779,7 @@ int main(void)
 {
 	start((struct engine_config){.negotiate_timeout_ms = 300, .max_connections = 4});
 	test_messages_both_ways();
+	test_floods_both_ways();
 	test_rdma_write_and_read();
 	test_a_write_and_its_message_keep_their_order();
 	test_many_transfers_at_once();
