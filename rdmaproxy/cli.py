@@ -1,4 +1,4 @@
-"""The command line: `rdmaproxy run` and `rdmaproxy status`. Exit codes: 0 done, 1 failed, 2 wrong usage."""
+"""The command line of the daemon that owns RDMA. Exit codes: 0 done, 1 failed, 2 wrong usage."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from rdmaproxy import log
+from rdmaproxy import devices, log
 from rdmaproxy.config import Config, ConfigError, describe, load
 from rdmaproxy.control import ControlUnavailable
 from smbdirect.control import Proxy, ProxyError, ProxyUnavailable, default_control_path
@@ -47,6 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", parents=[common], help="how a running daemon is")
     status.add_argument("-j", "--json", action="store_true", help="as one JSON object")
     status.set_defaults(command=_status)
+    listing = commands.add_parser("devices", help="what can be listened on here")
+    listing.add_argument("-j", "--json", action="store_true", help="as one JSON object")
+    listing.set_defaults(command=_devices)
     parameters = commands.add_parser("parameters", help="all parameters, as an example file")
     parameters.set_defaults(command=_parameters)
     return parser
@@ -94,6 +98,21 @@ async def _ask(path: str) -> dict[str, Any]:
         return {**status, "pid": proxy.hello["pid"], "fabrics": proxy.hello["fabrics"]}
     finally:
         await proxy.close()
+
+
+def _devices(parsed: argparse.Namespace) -> int:
+    fabrics, addresses = devices.fabrics(), devices.addresses()
+    if parsed.json:
+        shown = {"fabrics": [asdict(one) for one in fabrics]}
+        shown["addresses"] = [asdict(one) for one in addresses]
+        print(json.dumps(shown))
+        return 0
+    for fabric in fabrics:
+        print(f"fabric {fabric.name}, port {fabric.port}, devices: {', '.join(fabric.devices)}")
+    for one in addresses:
+        speed = f", {one.speed // 1_000_000} Mbit/s" if one.speed else ""
+        print(f"address {one.address}/{one.prefix} on {one.interface}, mtu {one.mtu}{speed}")
+    return 0
 
 
 def _parameters(parsed: argparse.Namespace) -> int:

@@ -51,6 +51,10 @@ CONNECTIONS_MAX = 64
 """Connections in one status."""
 STATUS_SIZE = PACKET_MAX - 8192
 """Bytes of connections in one status; totals, counters and addresses take the rest."""
+LISTENERS_MAX = 64
+"""Listeners of one control client: a server has one for each address."""
+CONNECTS_MAX = 256
+"""Connects of one control client that are under way."""
 DRAIN_LOOK = 0.05
 """Seconds between looks at what is left, while draining only."""
 
@@ -310,6 +314,8 @@ class Daemon:
     def _listen(self, client: ControlClient, number: object, packet: dict[str, Any]) -> None:
         self._refuse_when_draining()
         address, port, fabric = _endpoint(packet)
+        if sum(owner is client for _, owner in self._listeners.values()) >= LISTENERS_MAX:
+            raise RequestFailed("EAGAIN", f"{LISTENERS_MAX} listeners are the limit of one client")
         listener = self.engine.listen(address, port, fabric)
         self._listeners[listener.listener] = listener, client
         log.event(
@@ -343,6 +349,8 @@ class Daemon:
     def _connect(self, client: ControlClient, number: object, packet: dict[str, Any]) -> None:
         self._refuse_when_draining()
         address, port, fabric = _endpoint(packet)
+        if sum(asker is client for asker, _ in self._connecting.values()) >= CONNECTS_MAX:
+            raise RequestFailed("EAGAIN", f"{CONNECTS_MAX} connects at a time are the limit")
         request = self._next_request
         self._next_request += 1
         self.engine.connect(address, port, request, fabric)

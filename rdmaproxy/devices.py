@@ -8,8 +8,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 IWARP_PORT = 5445
 """SMB Direct over iWARP ([MS-SMBD] 1.9): TCP port 445 is taken by SMB itself."""
@@ -37,9 +36,6 @@ class Address:
     mtu: int
     speed: int
     """Bits per second, 0 where the interface does not tell (loopback, bridges)."""
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def fabrics() -> tuple[Fabric, ...]:

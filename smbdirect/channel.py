@@ -416,6 +416,8 @@ class Channel:
             return taken
         if unfinished:
             self._lost(CloseReason.PEER_LOST, "the stream ended in the middle of a frame")
+        elif self.facts.transport == "rdma":
+            self._lost(CloseReason.PEER_LOST, "the proxy went away without a CLOSED")
         else:
             self._lost(CloseReason.BY_PEER, "the peer ended the connection")
         return 0
@@ -581,6 +583,8 @@ class Channel:
         """Makes the pool's memory known to the proxy, once; further calls wait for the first."""
         if self.facts.transport == "tcp":
             raise ValueError("a TCP connection has no use for a pool")
+        if pool.closed:
+            raise ValueError("the pool was closed")
         answer = self._pools.get(pool)
         if answer is None:
             answer = self._pools[pool] = self._loop.create_future()

@@ -102,6 +102,10 @@ class Pool:
         """Bytes that are given out."""
         return self._used
 
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
     def allocate(self, length: int) -> PoolRange:
         """A range of at least `length` bytes, at once."""
         if self._waiters:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -39,6 +40,17 @@ def test_failure_is_1_and_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_parameters_are_an_example_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["parameters"]) == 0
     assert capsys.readouterr().out == describe()
+
+
+def test_devices(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["devices"]) == 0
+    shown = capsys.readouterr().out
+    assert "fabric iwarp, port 5445" in shown
+    assert "address 127.0.0.1/8 on lo" in shown
+    assert main(["devices", "-j"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [fabric["name"] for fabric in found["fabrics"]] == ["iwarp"]
+    assert "127.0.0.1" in [address["address"] for address in found["addresses"]]
 
 
 def test_the_module_is_the_program(tmp_path: Path) -> None:
@@ -100,3 +112,10 @@ def test_a_signal_is_the_way_to_end_it(number: signal.Signals) -> None:
         assert daemon.process.wait(20) == 0
         assert not Path(daemon.control).exists()
         assert f"event=draining why={number.name}" in daemon.log
+
+
+def test_descriptors_are_raised_to_the_hard_limit() -> None:
+    with running() as daemon:
+        limits = Path(f"/proc/{daemon.process.pid}/limits").read_text()
+        soft, hard = re.search(r"Max open files\s+(\S+)\s+(\S+)", limits).groups()  # type: ignore[union-attr]
+        assert soft == hard

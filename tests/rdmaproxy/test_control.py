@@ -20,7 +20,7 @@ import pytest
 from rdmaproxy import control
 from rdmaproxy.config import load
 from rdmaproxy.control import Allowed, ControlUnavailable, Credentials
-from rdmaproxy.daemon import Daemon
+from rdmaproxy.daemon import CONNECTS_MAX, LISTENERS_MAX, Daemon
 from rdmaproxy.engine import CloseReason, ConnectFailed, EngineError
 from smbdirect.control import Proxy, ProxyError, ProxyUnavailable
 from tests.rdmaproxy.fake_engine import FakeEngine
@@ -299,6 +299,26 @@ def test_mistakes_are_refused_and_the_connection_lives(
 
 
 @with_daemon
+async def test_one_client_has_its_share_of_listeners_and_connects(
+    daemon: Daemon, engine: FakeEngine
+) -> None:
+    proxy = await Proxy.open(daemon.path)
+    for _ in range(LISTENERS_MAX):
+        await proxy.listen("192.0.2.1", 0)
+    with pytest.raises(ProxyError, match=f"{LISTENERS_MAX} listeners"):
+        await proxy.listen("192.0.2.1", 0)
+    pending = [asyncio.create_task(proxy.connect("192.0.2.9", 5445)) for _ in range(CONNECTS_MAX)]
+    await proxy.status()
+    with pytest.raises(ProxyError, match=f"{CONNECTS_MAX} connects"):
+        await proxy.connect("192.0.2.9", 5445)
+    other = await Proxy.open(daemon.path)
+    await other.listen("192.0.2.1", 0)
+    await proxy.close()
+    await asyncio.gather(*pending, return_exceptions=True)
+    await other.close()
+
+
+@with_daemon
 async def test_unknown_members_are_ignored(daemon: Daemon, engine: FakeEngine) -> None:
     raw = RawClient(Path(daemon.path))
     assert (await raw.ask(request("hello", 1, colour="red")))["ok"] is True
@@ -314,6 +334,8 @@ async def test_who_does_not_read_is_disconnected(daemon: Daemon, engine: FakeEng
         for _ in range(50):
             engine.ready(listener=listening["result"]["listener"])
         await other.status()
+        if ("unlisten", 1) in engine.calls:
+            break
     descriptors = len(os.listdir("/proc/self/fd"))
     assert ("unlisten", 1) in engine.calls
     assert (await other.status())["totals"]["control_clients"] == 1

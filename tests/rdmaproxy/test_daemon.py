@@ -364,6 +364,7 @@ def test_memory_that_could_shrink_is_refused_and_pools_cannot(daemon: Daemon) ->
         """A memfd without seals, in a pool's clothes."""
 
         size = MIB
+        closed = False
 
         def __init__(self, sealed: int = 0) -> None:
             self.fd = os.memfd_create("loose", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

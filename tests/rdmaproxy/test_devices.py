@@ -17,7 +17,5 @@ def test_the_loopback_is_found_by_both_ways() -> None:
         assert found["127.0.0.1"].mtu > 1000
 
 
-def test_addresses_are_bounded_and_json() -> None:
-    found = devices.addresses()
-    assert 1 <= len(found) <= devices.ADDRESSES_MAX
-    assert set(found[0].to_json()) == {"interface", "index", "address", "prefix", "mtu", "speed"}
+def test_addresses_are_bounded() -> None:
+    assert 1 <= len(devices.addresses()) <= devices.ADDRESSES_MAX
