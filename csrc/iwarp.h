@@ -34,8 +34,8 @@ enum {
 	IWARP_STAGING = 64 << 10, /* bytes received where no payload is expected */
 	/* Where tagged payload may come: a copy of this many bytes costs about as much as a system call. */
 	IWARP_STAGING_TAGGED = 4 << 10,
-	IWARP_DIRECT_MIN =
-		4 << 10, /* bytes of payload for which a direct receive is worth an iovec */
+	/* Bytes of payload for which a direct receive is worth an iovec. */
+	IWARP_DIRECT_MIN = 4 << 10,
 
 	IWARP_WORDS = 192, /* bytes of the sentence that says why a queue pair ended */
 };
@@ -45,10 +45,10 @@ enum iwarp_state {
 	IWARP_REQUEST_SENT,    /* initiator: the MPA reply is awaited */
 	IWARP_REQUEST_AWAITED, /* responder: half-open */
 	IWARP_REQUESTED,       /* responder: the owner has to accept or reject */
-	IWARP_ACCEPTED, /* responder: the reply is out; nothing more may be, before the first FPDU came */
-	IWARP_ESTABLISHED, /* full operation */
-	IWARP_ENDED,	   /* the socket is dead; flushing and `disconnected` are due */
-	IWARP_CLOSED,	   /* `disconnected` was delivered; only destruction is left */
+	IWARP_ACCEPTED,	       /* responder: the reply is out; no more before the first FPDU came */
+	IWARP_ESTABLISHED,     /* full operation */
+	IWARP_ENDED,	       /* the socket is dead; flushing and `disconnected` are due */
+	IWARP_CLOSED,	       /* `disconnected` was delivered; only destruction is left */
 };
 
 struct iwarp_fabric {
@@ -103,7 +103,7 @@ struct iwarp_window {
 	bool valid;	    /* the peer has not invalidated it */
 	uint32_t responses; /* Read Responses that take from it */
 	uint64_t
-		written; /* end of the bytes that the peer ever wrote, from the window's beginning */
+		written; /* where what the peer ever wrote ends, from the beginning of the window */
 };
 
 struct iwarp_window_table {

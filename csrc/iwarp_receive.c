@@ -485,7 +485,7 @@ static void forecast_build(struct forecast *forecast, const struct iwarp_qp *qp,
 {
 	const struct iwarp_receive_state *receive = &qp->receive;
 	size_t gap = mpa_trailer_size(receive->ulpdu_length) + MPA_LENGTH_SIZE + DDP_TAGGED_SIZE;
-	uint8_t *place = receive->place + receive->left;
+	uint8_t *place;
 	uint64_t left;
 
 	forecast->count = 0;
@@ -495,6 +495,7 @@ static void forecast_build(struct forecast *forecast, const struct iwarp_qp *qp,
 		return;
 	}
 	forecast_piece(forecast, receive->place, receive->left);
+	place = receive->place + receive->left;
 	left = foreseen_bytes(qp);
 	for (int i = 0; left && i < FORECAST_MAX && forecast->bytes < IWARP_RECEIVE_BUDGET; i++) {
 		size_t length = left < receive->payload ? left : receive->payload;
