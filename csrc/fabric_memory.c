@@ -542,9 +542,10 @@ static int memory_post(struct fabric_qp *base, const struct fabric_work *first)
 	struct memory_qp *qp = memory_of(base);
 	int error = refused(base->fabric);
 
-	if (!error)
-		error = check(qp, first);
 	if (error || qp->state >= STATE_ENDING)
+		return error; /* ended: flushed, the owner learns of it soon */
+	error = check(qp, first);
+	if (error)
 		return error;
 	qp->calls++;
 	for (const struct fabric_work *work = first; work; work = work->next)
@@ -565,7 +566,7 @@ static int memory_expose(struct fabric_qp *base, struct fabric_region *region, v
 		return error;
 	if (!inside(&sge))
 		return -EFAULT;
-	if (qp->used == base->limits.send_queue)
+	if (qp->used == base->limits.send_queue && qp->state < STATE_ENDING)
 		return -ENOSPC;
 	window = calloc(1, sizeof(*window));
 	if (!window)
@@ -594,7 +595,7 @@ static int memory_revoke(struct fabric_window *base, uint64_t id)
 	struct window **place = &qp->windows, *window;
 	struct fabric_completion completion = {.id = id, .opcode = FABRIC_REVOKE};
 
-	if (qp->used == qp->base.limits.send_queue)
+	if (qp->used == qp->base.limits.send_queue && qp->state < STATE_ENDING)
 		return -ENOSPC;
 	while (&(*place)->base != base)
 		place = &(*place)->next;

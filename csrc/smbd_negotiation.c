@@ -29,11 +29,13 @@ static void refuse(struct smbd_connection *connection, enum close_reason reason,
 static void post(struct smbd_connection *connection, uint32_t slot, uint32_t length)
 {
 	struct smbd_chain chain;
+	int error;
 
 	smbd_chain_begin(&chain, connection->qp, &connection->queue, connection->buffers.region);
 	smbd_chain_send(&chain, slot, smbd_slot(&connection->buffers.send, slot), length, false, 0);
-	if (smbd_chain_post(&chain))
-		smbd_make_dead(connection, CLOSE_LIMIT, "the queue pair refused the negotiation's message");
+	error = smbd_chain_post(&chain);
+	if (error)
+		smbd_refused(connection, error, "the queue pair refused the negotiation's message");
 }
 
 static void send_request(struct smbd_connection *connection)

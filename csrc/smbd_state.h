@@ -77,6 +77,7 @@ void smbd_negotiation_receive(struct smbd_connection *connection, const uint8_t 
 
 /* smbd_connection.c */
 void smbd_make_dead(struct smbd_connection *connection, enum close_reason reason, const char *words);
+void smbd_refused(struct smbd_connection *connection, int error, const char *words); /* the queue pair took nothing */
 int smbd_post_receive(struct smbd_connection *connection);   /* one, of a free slot; 0 or -errno */
 void smbd_post_receives(struct smbd_connection *connection); /* as many as the peer may be granted */
 void smbd_enter(struct smbd_connection *connection, enum smbd_state state);

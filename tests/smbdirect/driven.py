@@ -14,7 +14,7 @@ from typing import Any
 
 from cffi import FFI
 
-from smbdirect.connection import Connection, Role, State
+from smbdirect.connection import SECOND, Config, Connection, Role, State
 from smbdirect.events import (
     Action,
     Closed,
@@ -33,7 +33,6 @@ from smbdirect.events import (
     Transferred,
     Writable,
 )
-from smbdirect.connection import SECOND, Config
 from smbdirect.pdu import BufferDescriptor
 from smbdirect.rdma import Direction, Refused, Transfer
 from smbdirect.sendqueue import Opcode, Status, Tag, Work
@@ -46,6 +45,8 @@ REGION_SIZE = 1 << 16
 BATCH = 64
 """FABRIC_COMPLETION_BATCH"""
 START = 1000 * SECOND
+DEFAULT_CONFIG = Config()
+DEFAULT_LIMITS = Limits()
 
 
 def build() -> ModuleType:
@@ -79,13 +80,14 @@ def _load(path: Path) -> ModuleType:
     from importlib.util import module_from_spec, spec_from_file_location
 
     spec = spec_from_file_location("_smbd_driven", path)
-    assert spec and spec.loader
+    assert spec is not None
+    assert spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Posted:
     """One work request that is not finished, and its number in C."""
 
@@ -98,8 +100,8 @@ class Both:
         self,
         module: ModuleType,
         role: Role = Role.SERVER,
-        config: Config = Config(),
-        limits: Limits = Limits(),
+        config: Config = DEFAULT_CONFIG,
+        limits: Limits = DEFAULT_LIMITS,
         private_data: bytes | None = None,
     ) -> None:
         self.lib, self.ffi = module.lib, module.ffi
@@ -158,7 +160,8 @@ class Both:
         """`actions` are the reference's, as the queue pair took them; the C engine's are asked for."""
         self.did = actions
         mine = [_plain(action) for action in actions if type(action) in _COMPARED]
-        assert self._c_actions() == mine
+        theirs = self._c_actions()
+        assert theirs == mine, f"C: {theirs}\nreference: {mine}"
         self._compare_facts()
 
     def _taken(self, actions: list[Action]) -> list[Action]:
@@ -252,7 +255,11 @@ class Both:
             "queued_bytes": python.queued_bytes,
             "unconsumed_bytes": python.unconsumed,
         }
-        assert self.facts() == expected
+        facts = self.facts()
+        unlike = {
+            name: (facts[name], expected[name]) for name in facts if facts[name] != expected[name]
+        }
+        assert not unlike, f"C and reference disagree: {unlike}"
 
     def _both(self, error: int, call: Any) -> bool:
         """`call` tells the reference; `error` is what the C engine said."""
@@ -275,8 +282,8 @@ class Both:
         self.deliver()
 
     def arrive(self, message: bytes) -> bool:
-        """A Send of the peer, handed over by `deliver`. False: no receive is posted for it."""
-        if not self.receives:
+        """A Send of the peer, handed over by `deliver`. False: there is no receive that holds it."""
+        if not self.receives or len(message) > self.python.config.max_receive_size:
             assert self.lib.driven_arrive(self.c, message, len(message)) < 0
             return False
         assert self.lib.driven_arrive(self.c, message, len(message)) == 0
@@ -376,9 +383,7 @@ class Both:
         operation = next(self.operations)
         error = self.lib.driven_expose(self.c, operation, offset, length, access, self.now)
         memory = memoryview(self.memory)[offset : offset + length]
-        return self._both(
-            error, lambda: self.python.expose(operation, memory, access, self.now)
-        )
+        return self._both(error, lambda: self.python.expose(operation, memory, access, self.now))
 
     def revoke(self, token: int) -> bool:
         operation = next(self.operations)
