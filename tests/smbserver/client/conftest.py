@@ -1,4 +1,4 @@
-"""A foreign server for the client's tests: Samba's smbd with a private configuration."""
+"""Two servers for the client's tests: Samba's smbd with a private configuration, and our own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from smbserver.instance import LOOPBACK, free_port, started, tcp_answers
+from smbserver import instance
+from smbserver.instance import LOOPBACK, Instance, free_port, started, tcp_answers
 
 PASSWORD = "Secret-1"
 
@@ -53,8 +54,8 @@ CONFIGURATION = """\
 
 
 @dataclass(frozen=True)
-class Smbd:
-    """Where the foreign server listens, whom it knows, what it shares."""
+class Target:
+    """Where a server listens, whom it knows, what it shares: as `share`, and sealed as `sealed`."""
 
     port: int
     user: str
@@ -63,7 +64,9 @@ class Smbd:
 
 
 @pytest.fixture(scope="session")
-def smbd(tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], str]) -> Iterator[Smbd]:
+def smbd(
+    tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], str]
+) -> Iterator[Target]:
     """A running smbd; skipped where it is missing or cannot run."""
     if os.geteuid() != 0:
         pytest.skip("smbd runs as root only")
@@ -82,4 +85,25 @@ def smbd(tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], str]
     )
     command = (binary, "--foreground", "--no-process-group", f"--configfile={configuration}")
     with started(command, folder / "output", lambda: tcp_answers(LOOPBACK, port)):
-        yield Smbd(port, user, PASSWORD, folder / "share")
+        yield Target(port, user, PASSWORD, folder / "share")
+
+
+@pytest.fixture(scope="session")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """A running smbserver with the same shares."""
+    folder = tmp_path_factory.mktemp("ours")
+    shared = folder / "share"
+    shared.mkdir()
+    sealed = ("[sealed]", f"path = {shared}", "read only = no", "smb encrypt = required")
+    made = Instance(
+        folder=folder, path=shared, port=free_port(), rdma_port=free_port(), options=sealed
+    )
+    with instance.running(made):
+        yield Target(made.port, made.user, made.password, shared)
+
+
+@pytest.fixture(params=["smbd", "ours"])
+def target(request: pytest.FixtureRequest) -> Target:
+    """Each test once per server."""
+    found: Target = request.getfixturevalue(request.param)
+    return found

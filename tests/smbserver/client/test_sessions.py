@@ -1,4 +1,4 @@
-"""The client and the codec, judged by a foreign server."""
+"""The client and the codec, judged by a foreign server; and ours, by the same tests."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from smbserver.wire.query_info import InfoType, QueryInfoRequest, QueryInfoRespo
 from smbserver.wire.read import ReadRequest
 from smbserver.wire.security_descriptor import SecurityDescriptor
 from smbserver.wire.status import NtStatus, StatusError
-from tests.smbserver.client.conftest import Smbd
+from tests.smbserver.client.conftest import Target
 
 pytestmark = pytest.mark.interop
 
@@ -56,9 +56,13 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(work, 60))
 
 
-async def open_session(smbd: Smbd, **wishes: Any) -> Session:
+async def open_session(target: Target, **wishes: Any) -> Session:
     return await connect(
-        "127.0.0.1", smbd.port, user=smbd.user, password=smbd.password, options=Options(**wishes)
+        "127.0.0.1",
+        target.port,
+        user=target.user,
+        password=target.password,
+        options=Options(**wishes),
     )
 
 
@@ -76,9 +80,9 @@ async def write_and_read(session: Session, share: str, length: int = 300_000) ->
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: f"{dialect:04x}")
 @pytest.mark.parametrize("sign", [False, True], ids=["plain", "signed"])
-def test_every_dialect_moves_a_file(smbd: Smbd, dialect: Dialect, sign: bool) -> None:
+def test_every_dialect_moves_a_file(target: Target, dialect: Dialect, sign: bool) -> None:
     async def work() -> None:
-        async with await open_session(smbd, dialects=(dialect,), sign=sign) as session:
+        async with await open_session(target, dialects=(dialect,), sign=sign) as session:
             assert session.dialect == dialect
             await write_and_read(session, "share")
 
@@ -86,10 +90,10 @@ def test_every_dialect_moves_a_file(smbd: Smbd, dialect: Dialect, sign: bool) ->
 
 
 @pytest.mark.parametrize("algorithm", SIGNING_ALGORITHMS, ids=lambda one: one.name)
-def test_every_signing_algorithm(smbd: Smbd, algorithm: int) -> None:
+def test_every_signing_algorithm(target: Target, algorithm: int) -> None:
     async def work() -> None:
         wishes = {"sign": True, "signing_algorithms": (algorithm,)}
-        async with await open_session(smbd, **wishes) as session:
+        async with await open_session(target, **wishes) as session:
             assert session.channels[0].connection.negotiated.signing_algorithm == algorithm
             await write_and_read(session, "share")
 
@@ -97,9 +101,9 @@ def test_every_signing_algorithm(smbd: Smbd, algorithm: int) -> None:
 
 
 @pytest.mark.parametrize("cipher", CIPHERS, ids=lambda one: one.name)
-def test_every_cipher(smbd: Smbd, cipher: int) -> None:
+def test_every_cipher(target: Target, cipher: int) -> None:
     async def work() -> None:
-        async with await open_session(smbd, encrypt=True, ciphers=(cipher,)) as session:
+        async with await open_session(target, encrypt=True, ciphers=(cipher,)) as session:
             assert session.channels[0].connection.negotiated.cipher == cipher
             await write_and_read(session, "share")
 
@@ -107,17 +111,17 @@ def test_every_cipher(smbd: Smbd, cipher: int) -> None:
 
 
 @pytest.mark.parametrize("dialect", [Dialect.SMB_3_0, Dialect.SMB_3_0_2])
-def test_encryption_before_3_1_1(smbd: Smbd, dialect: Dialect) -> None:
+def test_encryption_before_3_1_1(target: Target, dialect: Dialect) -> None:
     async def work() -> None:
-        async with await open_session(smbd, encrypt=True, dialects=(dialect,)) as session:
+        async with await open_session(target, encrypt=True, dialects=(dialect,)) as session:
             await write_and_read(session, "share")
 
     run(work())
 
 
-def test_a_share_that_requires_encryption(smbd: Smbd) -> None:
+def test_a_share_that_requires_encryption(target: Target) -> None:
     async def work() -> None:
-        async with await open_session(smbd) as session:
+        async with await open_session(target) as session:
             await write_and_read(session, "sealed")
             await write_and_read(session, "share")
 
@@ -125,9 +129,9 @@ def test_a_share_that_requires_encryption(smbd: Smbd) -> None:
 
 
 @pytest.mark.parametrize("wishes", [{"spnego": False}, {"multi_protocol": True}], ids=str)
-def test_other_beginnings(smbd: Smbd, wishes: dict[str, Any]) -> None:
+def test_other_beginnings(target: Target, wishes: dict[str, Any]) -> None:
     async def work() -> None:
-        async with await open_session(smbd, **wishes) as session:
+        async with await open_session(target, **wishes) as session:
             assert session.dialect == Dialect.SMB_3_1_1
             await write_and_read(session, "share")
 
@@ -137,11 +141,11 @@ def test_other_beginnings(smbd: Smbd, wishes: dict[str, Any]) -> None:
 @pytest.mark.parametrize("dialect", [Dialect.SMB_3_0, Dialect.SMB_3_0_2, Dialect.SMB_3_1_1])
 @pytest.mark.parametrize("protection", [{}, {"sign": True}, {"encrypt": True}], ids=str)
 def test_a_second_channel_is_bound_and_used(
-    smbd: Smbd, dialect: Dialect, protection: dict[str, Any]
+    target: Target, dialect: Dialect, protection: dict[str, Any]
 ) -> None:
     async def work() -> None:
-        async with await open_session(smbd, dialects=(dialect,), **protection) as session:
-            second = await bind_tcp(session, "127.0.0.1", smbd.port)
+        async with await open_session(target, dialects=(dialect,), **protection) as session:
+            second = await bind_tcp(session, "127.0.0.1", target.port)
             first = session.channels[0]
             tree = await session.tree("share")
             async with await tree.create("bound") as file:
@@ -159,31 +163,31 @@ def test_a_second_channel_is_bound_and_used(
     run(work())
 
 
-def test_a_wrong_password_is_refused(smbd: Smbd) -> None:
+def test_a_wrong_password_is_refused(target: Target) -> None:
     async def work() -> None:
         with pytest.raises(StatusError) as caught:
-            await connect("127.0.0.1", smbd.port, user=smbd.user, password="wrong")
+            await connect("127.0.0.1", target.port, user=target.user, password="wrong")
         assert caught.value.status == NtStatus.LOGON_FAILURE
 
     run(work())
 
 
-def test_binding_with_a_wrong_password_leaves_the_session_alive(smbd: Smbd) -> None:
+def test_binding_with_a_wrong_password_leaves_the_session_alive(target: Target) -> None:
     async def work() -> None:
-        async with await open_session(smbd) as session:
+        async with await open_session(target) as session:
             good = session.credentials
             session.credentials = type(good)(good.user, "wrong", good.host)
             with pytest.raises(StatusError) as caught:
-                await bind_tcp(session, "127.0.0.1", smbd.port)
+                await bind_tcp(session, "127.0.0.1", target.port)
             assert caught.value.status == NtStatus.LOGON_FAILURE
             await write_and_read(session, "share")
 
     run(work())
 
 
-def test_interfaces_are_discovered(smbd: Smbd) -> None:
+def test_interfaces_are_discovered(target: Target) -> None:
     async def work() -> None:
-        async with await open_session(smbd) as session:
+        async with await open_session(target) as session:
             offered = await interfaces(session)
             assert "127.0.0.1" in {str(one.address) for one in offered}
             assert all(one.link_speed > 0 for one in offered)
@@ -191,9 +195,9 @@ def test_interfaces_are_discovered(smbd: Smbd) -> None:
     run(work())
 
 
-def test_information_of_a_file(smbd: Smbd) -> None:
+def test_information_of_a_file(target: Target) -> None:
     async def work() -> None:
-        async with await open_session(smbd) as session:
+        async with await open_session(target) as session:
             tree = await session.tree("share")
             contexts = (CreateContext(QUERY_MAXIMAL_ACCESS), CreateContext(QUERY_ON_DISK_ID))
             async with await tree.create("Ä file \N{GRINNING FACE}", contexts=contexts) as file:
@@ -227,9 +231,9 @@ def test_information_of_a_file(smbd: Smbd) -> None:
     run(work())
 
 
-def test_information_is_set(smbd: Smbd) -> None:
+def test_information_is_set(target: Target) -> None:
     async def work() -> None:
-        async with await open_session(smbd) as session:
+        async with await open_session(target) as session:
             tree = await session.tree("share")
             async with await tree.create("before") as file:
                 await file.truncate(12345)
@@ -237,7 +241,7 @@ def test_information_is_set(smbd: Smbd) -> None:
                 await file.set_info(FileInformationClass.FILE_BASIC, times.pack())
                 rename = FileRenameInformation("after", replace_if_exists=True)
                 await file.set_info(FileInformationClass.FILE_RENAME, rename.pack())
-            assert (smbd.path / "after").stat().st_size == 12345
+            assert (target.path / "after").stat().st_size == 12345
             async with await tree.create("after") as file:
                 raw = await file.query_info(FileInformationClass.FILE_BASIC)
                 basic = FileBasicInformation.parse(raw)
@@ -247,7 +251,7 @@ def test_information_is_set(smbd: Smbd) -> None:
     run(work())
 
 
-def test_information_of_the_volume(smbd: Smbd) -> None:
+def test_information_of_the_volume(target: Target) -> None:
     kinds = {
         FsInformationClass.FILE_FS_VOLUME: FileFsVolumeInformation,
         FsInformationClass.FILE_FS_ATTRIBUTE: FileFsAttributeInformation,
@@ -256,7 +260,7 @@ def test_information_of_the_volume(smbd: Smbd) -> None:
     }
 
     async def work() -> None:
-        async with await open_session(smbd) as session:
+        async with await open_session(target) as session:
             tree = await session.tree("share")
             async with await tree.open_directory() as root:
                 for number, kind in kinds.items():
@@ -266,9 +270,9 @@ def test_information_of_the_volume(smbd: Smbd) -> None:
     run(work())
 
 
-def test_a_directory_is_listed_in_every_class(smbd: Smbd) -> None:
+def test_a_directory_is_listed_in_every_class(target: Target) -> None:
     async def work() -> None:
-        async with await open_session(smbd) as session:
+        async with await open_session(target) as session:
             tree = await session.tree("share")
             await tree.make_directory("many")
             names = {f"file {number:03}" for number in range(200)}
@@ -286,14 +290,14 @@ def test_a_directory_is_listed_in_every_class(smbd: Smbd) -> None:
             for name in names:
                 await tree.delete(rf"many\{name}")
             await tree.delete("many", directory=True)
-            assert not (smbd.path / "many").exists()
+            assert not (target.path / "many").exists()
 
     run(work())
 
 
-def test_a_related_compound(smbd: Smbd) -> None:
+def test_a_related_compound(target: Target) -> None:
     async def work() -> None:
-        async with await open_session(smbd, sign=True) as session:
+        async with await open_session(target, sign=True) as session:
             tree = await session.tree("share")
             create = CreateRequest("", AccessMask.FILE_READ_ATTRIBUTES)
             query = QueryInfoRequest(InfoType.FILE, FileInformationClass.FILE_ALL, ALL_ONES)
@@ -311,9 +315,9 @@ def test_a_related_compound(smbd: Smbd) -> None:
     run(work())
 
 
-def test_many_requests_in_flight_use_the_credits(smbd: Smbd) -> None:
+def test_many_requests_in_flight_use_the_credits(target: Target) -> None:
     async def work() -> None:
-        async with await open_session(smbd, credits=16) as session:
+        async with await open_session(target, credits=16) as session:
             echo = EchoRequest().pack()
             await asyncio.gather(*(session.request(Command.ECHO, echo) for _ in range(500)))
             account = session.channels[0].connection.credits
@@ -323,9 +327,9 @@ def test_many_requests_in_flight_use_the_credits(smbd: Smbd) -> None:
     run(work())
 
 
-def test_an_error_keeps_its_status(smbd: Smbd) -> None:
+def test_an_error_keeps_its_status(target: Target) -> None:
     async def work() -> None:
-        async with await open_session(smbd) as session:
+        async with await open_session(target) as session:
             tree = await session.tree("share")
             with pytest.raises(StatusError) as caught:
                 await tree.open_directory("no such folder")
@@ -337,9 +341,9 @@ def test_an_error_keeps_its_status(smbd: Smbd) -> None:
     run(work())
 
 
-def test_a_lock_that_waits_can_be_cancelled(smbd: Smbd) -> None:
+def test_a_lock_that_waits_can_be_cancelled(target: Target) -> None:
     async def work() -> None:
-        async with await open_session(smbd) as session:
+        async with await open_session(target) as session:
             tree, channel = await session.tree("share"), session.channels[0]
             whole = LockElement(0, 100, LockFlags.EXCLUSIVE_LOCK)
             async with await tree.create("locked") as one, await tree.create("locked") as other:
