@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -168,6 +169,11 @@ def started(
         yield process
     finally:
         stop(process)
+
+
+def unwind_on_sigterm() -> None:
+    """SIGTERM ends this process as Ctrl-C does, so that what it has started is stopped with it."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

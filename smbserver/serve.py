@@ -12,7 +12,6 @@ import dataclasses
 import errno
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -44,6 +43,7 @@ def declare(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def run(arguments: argparse.Namespace) -> int:
+    instance.unwind_on_sigterm()
     try:
         with tempfile.TemporaryDirectory(prefix="smbserver-") as folder:
             return serve(described(arguments, Path(folder)), arguments.once)
@@ -76,7 +76,7 @@ def serve(served: Instance, once: bool) -> int:
     with instance.running(served) as process:
         seen = selfcheck.check(served)
         for line in seen.lines():
-            print(line)
+            print(line, flush=True)
         if not once:
             print(invitation(served), flush=True)
             return wait(process)
@@ -92,14 +92,13 @@ def invitation(served: Instance) -> str:
         f"user {served.user}, password {served.password}\n"
         f"  smbclient //127.0.0.1/{served.share} -p {served.port}"
         f" -U '{served.user}%{served.password}'\n"
-        f"  smbserver status --configfile {served.configuration}\n"
+        f"  {sys.executable} -m smbserver status --configfile {served.configuration}\n"
         "Ctrl-C ends it"
     )
 
 
 def wait(process: subprocess.Popen[bytes]) -> int:
     """Until the server ends, which is a failure, or somebody ends us."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with contextlib.suppress(KeyboardInterrupt):
         code = process.wait()
         print(f"smbserver serve: the server ended with {code}", file=sys.stderr)
@@ -127,7 +126,7 @@ def choose_port(what: str, asked: int | None, usual: tuple[int, ...]) -> int:
     else:
         port = instance.free_port()
     if reasons:
-        print(f"{what}: port {port}, because {', '.join(reasons)}")
+        print(f"{what}: port {port}, because {', '.join(reasons)}", flush=True)
     return port
 
 

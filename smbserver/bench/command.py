@@ -150,6 +150,7 @@ def comparisons(figures: list[Figure]) -> dict[str, str]:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    instance.unwind_on_sigterm()
     sizes = QUICK if arguments.quick else Sizes()
     figures = asyncio.run(measure(sizes, arguments.rounds))
     if arguments.json:
