@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from smbserver import access, share_modes
 from smbserver.vfs.directory import Directory
 from smbserver.vfs.file import File
+from smbserver.vfs.metadata import Metadata
 from smbserver.vfs.stream import Stream
 
 if TYPE_CHECKING:
@@ -84,6 +85,13 @@ class Open:
     def name(self) -> str:
         """Last component of the path."""
         return self.file.path.rpartition("/")[2]
+
+    def metadata(self) -> Metadata:
+        """What is told of the file: the operating system's facts, and a ChangeTime set by a client."""
+        facts = self.handle.metadata(self.name)
+        if self.file.change_time is not None and self.file.change_time[0] == facts.change_time:
+            facts.change_time = self.file.change_time[1]
+        return facts
 
     def close(self) -> None:
         """Ends the open; deletes the file if that was wanted and this was the last. Further calls do nothing."""

@@ -40,6 +40,8 @@ class SharedFile:
     opens: list[Open] = field(default_factory=list)
     delete_pending: bool = False
     """It goes when the last open is closed; nobody opens it any more."""
+    change_time: tuple[int, int] | None = None
+    """A ChangeTime that a client has set, behind the real one that it stands for. Linux lets nobody set it."""
 
 
 _files: dict[Key, SharedFile] = {}

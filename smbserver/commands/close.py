@@ -33,7 +33,7 @@ def serve(call: Call) -> Reply:
 
 def _attributes(opened: Open) -> CloseResponse:
     try:
-        facts = opened.handle.metadata(opened.name)
+        facts = opened.metadata()
     except OSError as error:
         raise StatusError(status_of(error)) from error
     return CloseResponse(

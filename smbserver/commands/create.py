@@ -51,7 +51,10 @@ _DIRECTORY_FILE = int(CreateOptions.DIRECTORY_FILE)
 _NON_DIRECTORY_FILE = int(CreateOptions.NON_DIRECTORY_FILE)
 _WRITE_THROUGH = int(CreateOptions.WRITE_THROUGH)
 _DELETE_ON_CLOSE = int(CreateOptions.DELETE_ON_CLOSE)
-_NOT_SUPPORTED = int(CreateOptions.OPEN_BY_FILE_ID | CreateOptions.RESERVE_OPFILTER)
+_CREATE_TREE_CONNECTION = 0x80
+_NOT_SUPPORTED = _CREATE_TREE_CONNECTION | int(
+    CreateOptions.OPEN_BY_FILE_ID | CreateOptions.RESERVE_OPFILTER
+)
 _RESERVED_OPTIONS = 0xFF000000
 
 _SHORTEST_NAME = 4
@@ -103,7 +106,7 @@ def serve(call: Call) -> Reply:
     try:
         opened, action = _open(call, share, wanted)
         try:
-            facts = opened.handle.metadata(opened.name)
+            facts = opened.metadata()
             answers = _answer_contexts(request, opened, share, facts)
         except BaseException:
             opened.close()

@@ -15,6 +15,7 @@ from smbserver.vfs.directory import Directory
 from smbserver.vfs.errors import status_of
 from smbserver.vfs.metadata import Metadata
 from smbserver.vfs.share import Share
+from smbserver.vfs.short_names import short_name
 from smbserver.vfs.wildcard import Expression, has_wildcard
 from smbserver.wire.directory_information import (
     CLASSES,
@@ -22,6 +23,7 @@ from smbserver.wire.directory_information import (
     DirectoryEntry,
     minimum_size,
 )
+from smbserver.wire.file_information import FileInformationClass
 from smbserver.wire.query_directory import (
     QueryDirectoryFlags,
     QueryDirectoryRequest,
@@ -35,6 +37,11 @@ if TYPE_CHECKING:
 _ANEW = int(QueryDirectoryFlags.RESTART_SCANS | QueryDirectoryFlags.REOPEN)
 _SINGLE = int(QueryDirectoryFlags.RETURN_SINGLE_ENTRY)
 _INDEX = int(QueryDirectoryFlags.INDEX_SPECIFIED)
+
+_WITH_SHORT_NAME = (
+    FileInformationClass.FILE_BOTH_DIRECTORY,
+    FileInformationClass.FILE_ID_BOTH_DIRECTORY,
+)
 
 
 def serve(call: Call) -> Reply:
@@ -99,10 +106,12 @@ def _fill(
 ) -> DirectoryBuffer:
     limit = request.output_buffer_length
     buffer = DirectoryBuffer(request.file_information_class, limit)
+    with_short = request.file_information_class in _WITH_SHORT_NAME
     while listing.next < len(listing.names):
         name = listing.names[listing.next]
         facts = share.entry(directory, opened.path, name)
-        if facts is not None and not buffer.add(_entry(name, facts, listing.next + 1)):
+        short = short_name(name) if with_short and facts is not None else ""
+        if facts is not None and not buffer.add(_entry(name, facts, listing.next + 1, short)):
             if not buffer.count:
                 raise StatusError(NtStatus.INFO_LENGTH_MISMATCH)
             break
@@ -112,7 +121,7 @@ def _fill(
     return buffer
 
 
-def _entry(name: str, facts: Metadata, index: int) -> DirectoryEntry:
+def _entry(name: str, facts: Metadata, index: int, short: str) -> DirectoryEntry:
     return DirectoryEntry(
         name,
         facts.creation_time,
@@ -124,4 +133,5 @@ def _entry(name: str, facts: Metadata, index: int) -> DirectoryEntry:
         facts.attributes,
         file_id=facts.inode,
         file_index=index,
+        short_name=short if short != name else "",
     )

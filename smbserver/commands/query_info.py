@@ -15,6 +15,8 @@ from smbserver.dispatch import Reply
 from smbserver.extended_attributes import read_extended_attributes
 from smbserver.open import Open
 from smbserver.vfs.errors import status_of
+from smbserver.vfs.metadata import Metadata
+from smbserver.vfs.short_names import short_name
 from smbserver.vfs.stream import Stream
 from smbserver.vfs.volume import SECTOR_SIZE, Volume
 from smbserver.wire import file_information as info
@@ -84,7 +86,7 @@ def serve(call: Call) -> Reply:
 def _row(table: dict[int, _Row], request: QueryInfoRequest) -> _Row:
     row = table.get(request.file_info_class)
     if row is None:
-        raise StatusError(_REFUSED.get((request.info_type, request.file_info_class), _UNKNOWN))
+        raise StatusError(NtStatus.INVALID_INFO_CLASS)
     return row
 
 
@@ -109,8 +111,7 @@ def _reply(row: _Row, opened: Open, request: QueryInfoRequest, call: Call) -> Re
 # InfoType FILE
 
 
-def _basic(opened: Open) -> info.FileBasicInformation:
-    facts = opened.handle.metadata(opened.name)
+def _basic(facts: Metadata) -> info.FileBasicInformation:
     return info.FileBasicInformation(
         facts.creation_time,
         facts.last_access_time,
@@ -120,8 +121,7 @@ def _basic(opened: Open) -> info.FileBasicInformation:
     )
 
 
-def _standard(opened: Open) -> info.FileStandardInformation:
-    facts = opened.handle.metadata(opened.name)
+def _standard(opened: Open, facts: Metadata) -> info.FileStandardInformation:
     pending = opened.file.delete_pending
     links = max(facts.links - pending, 0)
     return info.FileStandardInformation(
@@ -161,15 +161,20 @@ def _path(opened: Open) -> str:
     return path
 
 
+def _alternate_name(opened: Open) -> bytes:
+    return info.FileNameInformation(short_name(opened.name)).pack()
+
+
 def _mode(opened: Open) -> info.FileModeInformation:
     return info.FileModeInformation(opened.create_options & _MODE)
 
 
 def _all(opened: Open) -> bytes:
+    facts = opened.metadata()
     return info.FileAllInformation(
-        _basic(opened),
-        _standard(opened),
-        _internal(opened),
+        _basic(facts),
+        _standard(opened, facts),
+        info.FileInternalInformation(facts.inode),
         _ea(opened),
         info.FileAccessInformation(opened.granted_access),
         info.FilePositionInformation(opened.position),
@@ -180,7 +185,7 @@ def _all(opened: Open) -> bytes:
 
 
 def _network_open(opened: Open) -> bytes:
-    facts = opened.handle.metadata(opened.name)
+    facts = opened.metadata()
     return info.FileNetworkOpenInformation(
         facts.creation_time,
         facts.last_access_time,
@@ -193,7 +198,7 @@ def _network_open(opened: Open) -> bytes:
 
 
 def _attribute_tag(opened: Open) -> bytes:
-    return info.FileAttributeTagInformation(opened.handle.metadata(opened.name).attributes).pack()
+    return info.FileAttributeTagInformation(opened.metadata().attributes).pack()
 
 
 def _streams(opened: Open) -> bytes:
@@ -207,7 +212,7 @@ def _streams(opened: Open) -> bytes:
 
 
 def _compression(opened: Open) -> bytes:
-    return info.FileCompressionInformation(opened.handle.metadata(opened.name).allocation).pack()
+    return info.FileCompressionInformation(opened.metadata().allocation).pack()
 
 
 def _file_id(opened: Open) -> bytes:
@@ -216,8 +221,10 @@ def _file_id(opened: Open) -> bytes:
 
 
 _FILE: dict[int, _Row] = {
-    FileClass.FILE_BASIC: _Row(lambda one: _basic(one).pack(), 40, access.READ_ATTRIBUTES),
-    FileClass.FILE_STANDARD: _Row(lambda one: _standard(one).pack(), 24),
+    FileClass.FILE_BASIC: _Row(
+        lambda one: _basic(one.metadata()).pack(), 40, access.READ_ATTRIBUTES
+    ),
+    FileClass.FILE_STANDARD: _Row(lambda one: _standard(one, one.metadata()).pack(), 24),
     FileClass.FILE_INTERNAL: _Row(lambda one: _internal(one).pack(), 8),
     FileClass.FILE_EA: _Row(lambda one: _ea(one).pack(), 4),
     FileClass.FILE_ACCESS: _Row(
@@ -229,6 +236,7 @@ _FILE: dict[int, _Row] = {
     FileClass.FILE_MODE: _Row(lambda one: _mode(one).pack(), 4),
     FileClass.FILE_ALIGNMENT: _Row(lambda one: info.FileAlignmentInformation().pack(), 4),
     FileClass.FILE_ALL: _Row(_all, 104, access.READ_ATTRIBUTES),
+    FileClass.FILE_ALTERNATE_NAME: _Row(_alternate_name, 8),
     FileClass.FILE_STREAM: _Row(_streams, 32),
     FileClass.FILE_COMPRESSION: _Row(_compression, 16),
     FileClass.FILE_NETWORK_OPEN: _Row(_network_open, 56, access.READ_ATTRIBUTES),
@@ -302,14 +310,6 @@ _FILESYSTEM: dict[int, _Row] = {
     FsClass.FILE_FS_OBJECT_ID: _Row(_fs_object_id, 64),
     FsClass.FILE_FS_SECTOR_SIZE: _Row(_fs_sector_size, 28),
 }
-
-_UNKNOWN = NtStatus.INVALID_INFO_CLASS
-
-_REFUSED: dict[tuple[int, int], NtStatus] = {
-    (InfoType.FILE, FileClass.FILE_ALTERNATE_NAME): NtStatus.OBJECT_NAME_NOT_FOUND,
-}
-"""Classes that exist and have no answer here."""
-
 
 # InfoType SECURITY
 

@@ -105,6 +105,8 @@ def _set_basic(opened: Open, buffer: memoryview) -> None:
             None if accessed is None else to_unix_ns(accessed),
             None if written is None else to_unix_ns(written),
         )
+    if basic.change_time not in _KEEP:
+        opened.file.change_time = handle.metadata().change_time, basic.change_time
 
 
 def _set_full_ea(opened: Open, buffer: memoryview) -> None:
@@ -177,7 +179,7 @@ def _mark_deleted(opened: Open, delete: bool, *, ignore_readonly: bool = False) 
     if delete:
         if not opened.path and not isinstance(opened.handle, Stream):
             raise StatusError(NtStatus.ACCESS_DENIED)  # the share's folder itself
-        attributes = opened.handle.metadata().attributes
+        attributes = opened.metadata().attributes
         if attributes & dos.READONLY and not ignore_readonly:
             raise StatusError(NtStatus.CANNOT_DELETE)
         if isinstance(opened.handle, Directory) and not opened.handle.is_empty():

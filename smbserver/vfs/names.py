@@ -32,7 +32,11 @@ class ShareName:
 
 
 def parse_name(name: str) -> ShareName:
-    """Takes a name of CREATE, rename or link apart; refuses what no file can be called."""
+    """Takes a name of CREATE, rename or link apart; refuses what no file can be called.
+
+    `/` parts folders too, as with Samba: some clients send it.
+    """
+    name = name.replace("/", "\\")
     if name.startswith("\\"):
         raise StatusError(NtStatus.INVALID_PARAMETER)
     folder, _separator, last = name.rpartition("\\")

@@ -25,9 +25,10 @@ from smbserver.vfs.dos_attributes import DosAttributes, read_dos_attributes, wri
 from smbserver.vfs.file import File
 from smbserver.vfs.lookup import FOLDED_NAMES
 from smbserver.vfs.metadata import Metadata, metadata_of
-from smbserver.vfs.names import ShareName, is_shown
+from smbserver.vfs.names import ShareName, fold, is_shown
 from smbserver.vfs.openat2 import open_beneath, require_openat2
 from smbserver.vfs.rename import rename
+from smbserver.vfs.short_names import may_be_made, short_name
 from smbserver.vfs.volume import Volume, volume_of
 from smbserver.vfs.wildcard import Expression
 from smbserver.wire.filetime import now
@@ -124,7 +125,7 @@ class Share:
         except (FileNotFoundError, NotADirectoryError):
             raise StatusError(NtStatus.OBJECT_PATH_NOT_FOUND) from None
         try:
-            return FOLDED_NAMES.find(fd, component)
+            return _find_spelling(fd, component)
         finally:
             os.close(fd)
 
@@ -137,7 +138,7 @@ class Share:
         try:
             os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
         except FileNotFoundError:
-            return FOLDED_NAMES.find(directory.fd, name)
+            return _find_spelling(directory.fd, name)
         return name
 
     def is_visible(self, name: str) -> bool:
@@ -252,6 +253,15 @@ class Share:
     def volume(self) -> Volume:
         """Sizes of the file system below."""
         return volume_of(self.root)
+
+
+def _find_spelling(directory: int, name: str) -> str | None:
+    """Another case of the letters, or the long name that belongs to a short one."""
+    found = FOLDED_NAMES.find(directory, name)
+    if found is not None or not may_be_made(name):
+        return found
+    short = fold(name)
+    return next((entry for entry in os.listdir(directory) if short_name(entry) == short), None)
 
 
 def open_share(parameters: ShareParameters) -> Share:

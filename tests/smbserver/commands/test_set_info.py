@@ -71,6 +71,15 @@ def test_times_and_attributes(server: Server, file_id: FileId) -> None:
         refused(server, NtStatus.INVALID_PARAMETER, file_id, C.FILE_BASIC, wrong)
 
 
+def test_a_change_time_is_told_until_the_next_change(server: Server, file_id: FileId) -> None:
+    wanted = from_unix_ns(5_000_000_000)
+    other = server.session.opens[server.open("file").volatile]
+    change(server, file_id, C.FILE_BASIC, info.FileBasicInformation(0, 0, 0, wanted, 0))
+    assert other.metadata().change_time == wanted
+    (server.path / "file").chmod(0o600)
+    assert other.metadata().change_time != wanted
+
+
 def test_sizes(server: Server, file_id: FileId) -> None:
     path = server.path / "file"
     change(server, file_id, C.FILE_END_OF_FILE, info.FileEndOfFileInformation(2))

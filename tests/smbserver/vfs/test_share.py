@@ -11,6 +11,7 @@ from smbserver.vfs.lookup import FoldedNames
 from smbserver.vfs.names import parse_name
 from smbserver.vfs.openat2 import open_beneath
 from smbserver.vfs.share import Location
+from smbserver.vfs.short_names import short_name
 from smbserver.wire.status import NtStatus, StatusError
 
 from .conftest import Folder
@@ -179,6 +180,17 @@ def test_a_fifo_is_not_opened(folder: Folder) -> None:
         folder.share.open_file(location, os.O_RDONLY)
     location.close()
     assert refused.value.status == NtStatus.ACCESS_DENIED
+
+
+def test_a_short_name_finds_its_file(folder: Folder) -> None:
+    for name in ("A long name.text", "größe 😀", "SHORT.TXT"):
+        (folder.path / name).touch()
+        short = short_name(name)
+        for spelling in (short, short.lower()):
+            found = look_up(folder, spelling)
+            assert (found.path, found.exists) == (name, True)
+            found.close()
+    assert not look_up(folder, "AAAAAA~A.TXT").exists
 
 
 def test_create_rename_link_remove(folder: Folder) -> None:
