@@ -5,11 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from smbserver.client.authentication import Authentication
-from smbserver.client.connection import PLAIN, BadSignature, Connection, Protection, Request
+from smbserver.client.connection import (
+    PLAIN,
+    BadSignature,
+    Connection,
+    Protection,
+    Request,
+    Response,
+)
 from smbserver.keys import Keys, derive
 from smbserver.signing import Signer, signer_for
 from smbserver.wire.header import Command, Header
-from smbserver.wire.negotiate import Capabilities
+from smbserver.wire.negotiate import Capabilities, Dialect
 from smbserver.wire.session_setup import (
     SessionFlags,
     SessionSetupFlags,
@@ -83,6 +90,21 @@ async def authenticate(
     keys = derive(agreed.dialect, authentication.session_key, preauth.value, agreed.cipher)
     signer = signer_for(agreed.signing_algorithm, keys.signing)
     outcome = Authenticated(session_id, answer.session_flags, keys, signer)
-    if outcome.is_user and response.header.is_signed and not signer.verify(response.message):
-        raise BadSignature("the last answer to SESSION_SETUP is signed wrongly")
+    _verify(connection, outcome, response, must_be_signed=binding is not None)
     return outcome
+
+
+def _verify(
+    connection: Connection, outcome: Authenticated, response: Response, *, must_be_signed: bool
+) -> None:
+    """The last response proves, by its signature, that the server has the same keys and hash."""
+    if not outcome.is_user:
+        if connection.options.sign or must_be_signed:
+            raise BadSignature("the server took us as a guest, and guests cannot sign")
+        return
+    must_be_signed |= connection.negotiated.dialect >= Dialect.SMB_3_1_1
+    if response.header.is_signed:
+        if not outcome.signer.verify(response.message):
+            raise BadSignature("the last answer to SESSION_SETUP is signed wrongly")
+    elif must_be_signed:
+        raise BadSignature("the last answer to SESSION_SETUP is not signed")
