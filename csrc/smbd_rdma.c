@@ -169,35 +169,34 @@ struct smbd_rdma_transfer *smbd_rdma_written(struct smbd_rdma *rdma, struct smbd
 	return moved(rdma, transfer, bytes);
 }
 
-/* The Read that stands in `place`, taken out of the table; its transfer is NULL if there is none. */
-static struct smbd_read take_read(struct smbd_rdma *rdma, uint64_t place)
+static struct smbd_read *find_read(struct smbd_rdma *rdma, uint64_t place)
 {
-	struct smbd_read read = {0};
-
 	if (place >= SMBD_READ_DEPTH_MAX || !rdma->outstanding_reads[place].transfer)
-		return read;
-	read = rdma->outstanding_reads[place];
-	rdma->outstanding_reads[place].transfer = NULL;
-	rdma->outstanding--;
-	return read;
+		return NULL;
+	return &rdma->outstanding_reads[place];
 }
 
 struct smbd_rdma_transfer *smbd_rdma_read(struct smbd_rdma *rdma, uint64_t place)
 {
-	struct smbd_read read = take_read(rdma, place);
+	struct smbd_read *read = find_read(rdma, place);
+	struct smbd_rdma_transfer *transfer;
 
-	if (!read.transfer)
+	if (!read)
 		return NULL;
-	rdma->read_bytes += read.bytes;
-	return moved(rdma, read.transfer, read.bytes);
+	transfer = read->transfer;
+	read->transfer = NULL;
+	rdma->outstanding--;
+	rdma->read_bytes += read->bytes;
+	return moved(rdma, transfer, read->bytes);
 }
 
+/* Its place stays taken: the queue pair is ending, and no other Read may start. */
 void smbd_rdma_read_failed(struct smbd_rdma *rdma, uint64_t place, enum fabric_status status)
 {
-	struct smbd_read read = take_read(rdma, place);
+	struct smbd_read *read = find_read(rdma, place);
 
-	if (read.transfer && status != FABRIC_FLUSHED)
-		read.transfer->status = status;
+	if (read && status != FABRIC_FLUSHED)
+		read->transfer->status = status;
 }
 
 struct smbd_rdma_transfer *smbd_rdma_take(struct smbd_rdma *rdma)

@@ -33,7 +33,7 @@ from smbdirect.events import (
     Transferred,
     Writable,
 )
-from smbdirect.pdu import BufferDescriptor
+from smbdirect.pdu import BufferDescriptor, DataTransfer, NegotiateRequest, NegotiateResponse
 from smbdirect.rdma import Direction, Refused, Transfer
 from smbdirect.sendqueue import Opcode, Status, Tag, Work
 
@@ -47,6 +47,8 @@ BATCH = 64
 START = 1000 * SECOND
 DEFAULT_CONFIG = Config()
 DEFAULT_LIMITS = Limits()
+REQUEST = NegotiateRequest(255, 8192, 8192, 1 << 20)
+RESPONSE = NegotiateResponse(255, 255, 0, 8 << 20, 8192, 8192, 1 << 20)
 
 
 def build() -> ModuleType:
@@ -441,3 +443,42 @@ def _plain_work(work: Work) -> tuple[Any, ...]:
     number = work.tag << 56 | work.index
     token, offset = work.remote_token, work.remote_offset
     return (number, work.opcode, work.signalled, offset, token, bytes(work.memory))
+
+
+# The words of tests that play a peer by hand.
+
+
+def sent(both: Both) -> list[bytes]:
+    """What left with the last event."""
+    posts = [action for action in both.did if isinstance(action, Post)]
+    return [
+        bytes(work.memory)
+        for post in posts
+        for work in post.chain
+        if work.opcode in (Opcode.SEND, Opcode.SEND_INVALIDATE)
+    ]
+
+
+def transfers(both: Both) -> list[DataTransfer]:
+    return [DataTransfer.parse(message) for message in sent(both)]
+
+
+def messages(both: Both) -> list[bytes]:
+    """What was delivered with the last event."""
+    return [action.message for action in both.did if isinstance(action, Deliver)]
+
+
+def told(both: Both, *peers: DataTransfer) -> None:
+    for message in peers:
+        assert both.arrive(message.pack())
+    both.deliver()
+
+
+def closed(both: Both) -> Closed:
+    """Delivers until the end, which must come."""
+    both.run()
+    if not both.closed:
+        both.deliver()
+    last = both.did[-1]
+    assert isinstance(last, Closed)
+    return last
