@@ -30,6 +30,12 @@ enum {
 	KEEPALIVE_IDLE = 60,
 	KEEPALIVE_INTERVAL = 15,
 	KEEPALIVE_COUNT = 6,
+	/*
+	 * Bytes of the send buffer where both ends are on one host (the kernel doubles it). There a longer
+	 * queue gains nothing, and what waits in it leaves the CPU's cache: measured, it costs a third more
+	 * CPU time for each byte. Elsewhere the kernel fits the buffer to the path.
+	 */
+	SEND_BUFFER_SAME_HOST = 256 << 10,
 };
 #define MPA_TIMEOUT_DEFAULT (10 * SECOND) /* as Linux siw's MPAREQ_TIMEOUT */
 
@@ -127,6 +133,32 @@ static void socket_options(int fd)
 	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
 		setsockopt(fd, options[i].level, options[i].name, &options[i].value,
 			   sizeof(options[i].value));
+}
+
+static bool same_host(const struct iwarp_qp *qp)
+{
+	const struct sockaddr_storage *local = &qp->base.local, *remote = &qp->base.remote;
+
+	if (local->ss_family == AF_INET)
+		return ((const struct sockaddr_in *)local)->sin_addr.s_addr ==
+		       ((const struct sockaddr_in *)remote)->sin_addr.s_addr;
+	return local->ss_family == AF_INET6 &&
+	       memcmp(&((const struct sockaddr_in6 *)local)->sin6_addr,
+		      &((const struct sockaddr_in6 *)remote)->sin6_addr,
+		      sizeof(struct in6_addr)) == 0;
+}
+
+/* Both ends are known: the queue pair's addresses, and what follows from them. 0 or -errno. */
+static int addresses_set(struct iwarp_qp *qp)
+{
+	const int buffer = SEND_BUFFER_SAME_HOST;
+	socklen_t length = sizeof(qp->base.local);
+
+	if (getsockname(qp->fd, (struct sockaddr *)&qp->base.local, &length) < 0)
+		return -errno;
+	if (same_host(qp))
+		setsockopt(qp->fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer));
+	return 0;
 }
 
 static void qp_ready(struct loop_watch *watch, uint32_t events);
@@ -404,7 +436,6 @@ static void accepted(struct iwarp_listener *listener, int fd, const struct socka
 {
 	struct iwarp_fabric *fabric = iwarp_fabric(listener->base.fabric);
 	struct iwarp_qp *qp;
-	socklen_t length = sizeof(qp->base.local);
 
 	trace_count(TRACE_IWARP_ACCEPTED);
 	if (fabric->half_open_count >= fabric->config.max_half_open) {
@@ -422,8 +453,7 @@ static void accepted(struct iwarp_listener *listener, int fd, const struct socka
 	half_open_add(fabric, qp);
 	loop_timer_set(fabric->base.loop, &qp->timer,
 		       loop_now(fabric->base.loop) + fabric->config.mpa_timeout);
-	if (getsockname(fd, (struct sockaddr *)&qp->base.local, &length) < 0 ||
-	    loop_watch_add(fabric->base.loop, &qp->watch) < 0)
+	if (addresses_set(qp) < 0 || loop_watch_add(fabric->base.loop, &qp->watch) < 0)
 		iwarp_qp_destroy(&qp->base);
 }
 
@@ -597,9 +627,8 @@ static void connected(struct iwarp_qp *qp)
 
 	if (getsockopt(qp->fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0)
 		error = errno;
-	length = sizeof(qp->base.local);
-	if (!error && getsockname(qp->fd, (struct sockaddr *)&qp->base.local, &length) < 0)
-		error = errno;
+	if (!error)
+		error = -addresses_set(qp);
 	if (!error && !iwarp_send_frame(qp, qp->setup->bytes, qp->setup->length))
 		error = errno;
 	if (error) {
