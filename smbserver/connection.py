@@ -214,13 +214,15 @@ class Connection:
         """Check the signature, where there is or must be one; the response is signed then too."""
         if call.chain.sealed is not None:
             return
-        if call.header.is_signed and binding.signer is not None:
-            if not binding.signer.verify(call.message):
+        signer = binding.signer
+        if call.header.is_signed and signer is not None:
+            # Also the refusal is signed: who signs takes an unsigned one for an attack.
+            call.signer = signer
+            if not signer.verify(call.message):
                 self.count("bad_signatures")
                 raise StatusError(NtStatus.ACCESS_DENIED)
-            call.signer = binding.signer
         elif binding.session.signing_required:
-            call.signer = binding.signer
+            call.signer = signer
             raise StatusError(NtStatus.ACCESS_DENIED)
 
     def check_tree(self, call: Call) -> None:
@@ -292,7 +294,7 @@ class Connection:
         marks = []
         last = len(replies) - 1
         for position, (call, reply) in enumerate(replies):
-            parts += self._pack(call, reply, position < last)
+            parts += self._pack(call, reply, last > 0, position < last)
             writes += reply.writes
             if call.invalidate is not None and reply.status != NtStatus.PENDING:
                 invalidate = call.invalidate
@@ -336,7 +338,7 @@ class Connection:
             self._balance()
 
     def _pack(
-        self, call: Call, reply: Reply, followed: bool
+        self, call: Call, reply: Reply, compounded: bool, followed: bool
     ) -> tuple[bytes | bytearray | memoryview, ...]:
         """Header, body and payload of one response, signed where it must be."""
         header, body, payload = call.header, reply.body, reply.payload
@@ -356,12 +358,13 @@ class Connection:
             header.credits = self._grant(call)
             if call.tree is not None:
                 header.tree_id = call.tree.id
-        if followed:
+        header.next_command = 0
+        if compounded:
+            # The last one is padded too, as Windows does.
             length = len(body) + len(payload)
             gap = _UNSIGNED[: -length % 8]
-            header.next_command = 64 + length + len(gap)
-        else:
-            header.next_command = 0
+            if followed:
+                header.next_command = 64 + length + len(gap)
         signer = call.signer if call.chain.sealed is None else None
         was_signed = header.flags & _SIGNED
         if signer is not None or (was_signed and status == NtStatus.USER_SESSION_DELETED):

@@ -185,7 +185,9 @@ def admit(row: Row, call: Call) -> None:
     if row.channel:
         call.invalidate = _invalidate_token(row, call)
     if related:
-        if chain.position == 1:
+        # [MS-SMB2] 3.3.5.2.7.2: there must be something to inherit.
+        lacking = chain.session is None or (row.need_tree and chain.tree is None)
+        if chain.position == 1 or (row.need_session and lacking):
             raise StatusError(NtStatus.INVALID_PARAMETER)
         call.session, call.tree = chain.session, chain.tree
     else:

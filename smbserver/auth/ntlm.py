@@ -20,6 +20,7 @@ from spnego._ntlm_raw.messages import (
     AvId,
     NegotiateFlags,
     NTClientChallengeV2,
+    TargetInfo,
 )
 from spnego.channel_bindings import GssChannelBindings
 from spnego.exceptions import NegotiateOptions
@@ -56,6 +57,7 @@ class NtlmAcceptor(NTLMProxy):
             options=NegotiateOptions.use_ntlm,
         )
         self._passdb = passdb
+        self._mic_expected = False
         self.account: Account | None = None
         """Who it is, once the response was right."""
 
@@ -94,19 +96,19 @@ class NtlmAcceptor(NTLMProxy):
         response = message.nt_challenge_response or b""
         if account.nt_hash is None or len(response) <= LONGEST_OLD_RESPONSE:
             raise StatusError(NtStatus.LOGON_FAILURE)
+        target_info = _target_info(response)
         challenge = self._temp_challenge
         assert challenge is not None
         key = ntowfv2(message.user_name or "", account.nt_hash, message.domain_name)
         proof = hmac_md5(key, (challenge.server_challenge or b"") + response[PROOF_SIZE:])
         if not hmac.compare_digest(proof, response[:PROOF_SIZE]):
             raise StatusError(NtStatus.LOGON_FAILURE)
+        self._mic_expected = bool(target_info.get(AvId.flags, 0) & AvFlags.mic)
         return hmac_md5(key, proof)
 
     def _check_mic(self, message: Authenticate) -> None:
         """The client says in its target information whether there is one."""
-        response = message.nt_challenge_response or b""
-        target_info = NTClientChallengeV2.unpack(response[PROOF_SIZE:]).av_pairs
-        if not target_info.get(AvId.flags, 0) & AvFlags.mic:
+        if not self._mic_expected:
             return
         assert self._temp_negotiate is not None
         assert self._temp_challenge is not None
@@ -120,3 +122,12 @@ class NtlmAcceptor(NTLMProxy):
         )
         if not hmac.compare_digest(mic, claimed):
             raise StatusError(NtStatus.LOGON_FAILURE)
+
+
+def _target_info(response: bytes) -> TargetInfo:
+    """The AV_PAIRs of an NTLMv2 response ([MS-NLMP] 2.2.2.7)."""
+    try:
+        return NTClientChallengeV2.unpack(response[PROOF_SIZE:]).av_pairs
+    except Exception as error:
+        words = "the target information cannot be read"
+        raise StatusError(NtStatus.INVALID_PARAMETER, words=words) from error

@@ -257,8 +257,8 @@ def _end_previous(call: Call, previous_id: int, user: User) -> None:
 
 
 def _abandon(connection: Connection, authentication: Authentication) -> None:
-    """Drop what was half built. Only a session that never was valid ends with it."""
+    """Drop what was half built. A session ends with it, unless only a binding failed."""
     session = authentication.session
     connection.authentications.pop(session.id, None)
-    if session.state is SessionState.IN_PROGRESS and not authentication.binding:
+    if not authentication.binding:
         connection.service.end_session(session)
