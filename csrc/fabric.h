@@ -161,7 +161,10 @@ struct fabric_ops {
 
 	int (*post_receive)(struct fabric_qp *qp, uint64_t id, const struct fabric_sge *sge);
 	int (*post)(struct fabric_qp *qp, const struct fabric_work *first);
-	/* Completes with FABRIC_EXPOSE, id as given; token and offset of *ret are valid from then on. */
+	/*
+	 * Completes with FABRIC_EXPOSE, id as given; token and offset of *ret are valid from then on. What the
+	 * peer may only write, and has not written, is undefined while it is exposed.
+	 */
 	int (*expose)(struct fabric_qp *qp, struct fabric_region *region, void *base, size_t length,
 		      unsigned access, uint64_t id, struct fabric_window **ret);
 	/* Completes with FABRIC_REVOKE and frees the window; a window that the peer invalidated is fine. */

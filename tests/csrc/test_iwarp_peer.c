@@ -452,6 +452,38 @@ static void test_unforeseen_sizes(void)
 	unforeseen_write(60000, 0);
 }
 
+/* A peer that has stopped reading: what was posted waits, and comes back when the owner has had enough. */
+static void test_stalled_peer(void)
+{
+	enum { SENDS = 200, LENGTH = 65536 };
+	struct ddp_segment segment = {.opcode = RDMAP_SEND, .last = true, .msn = 1};
+	struct pair pair;
+	uint8_t bytes[128];
+	int fd, flushed = 0;
+
+	pair_listen(&pair, &plain);
+	fd = raw_connect(&pair);
+	raw_set_up(&pair, fd, (struct mpa_frame){.ird = 4});
+	raw_send(fd, bytes, raw_fpdu(bytes, &segment, 20));
+	for (uint64_t i = 0; i < SENDS; i++)
+		CHECK(end_post(&pair.server, FABRIC_SEND, i, 0, LENGTH, 0, 0) == 0);
+	TURN_UNTIL(&pair, end_find(&pair.server, FABRIC_SEND, 0));
+	for (int quiet = 0; quiet < 10; quiet++) {
+		size_t before = pair.server.count;
+
+		CHECK(loop_turn(pair.loop, MILLISECOND) == 0);
+		quiet = pair.server.count == before ? quiet : 0;
+	}
+	CHECK(!end_find(&pair.server, FABRIC_SEND, SENDS - 1) && !pair.server.disconnected);
+	fabric_disconnect(pair.server.qp);
+	TURN_UNTIL(&pair, pair.server.disconnected);
+	for (uint64_t i = 0; i < SENDS; i++)
+		flushed += end_find(&pair.server, FABRIC_SEND, i)->status == FABRIC_FLUSHED;
+	CHECK(flushed > 0 && flushed < SENDS);
+	close(fd);
+	pair_destroy(&pair);
+}
+
 static void test_half_open_limit(void)
 {
 	enum { PEERS = 100, LIMIT = 4 };
@@ -511,6 +543,7 @@ int main(void)
 	test_wrong_crc();
 	test_one_byte_at_a_time();
 	test_unforeseen_sizes();
+	test_stalled_peer();
 	test_half_open_limit();
 	test_mpa_timeout();
 	return 0;
