@@ -15,7 +15,7 @@ struct side {
 	struct smbd_message *message; /* the last one that was not consumed */
 	uint32_t messages, established, transferred, exposed, revoked, writable, closed;
 	uint64_t bytes;
-	bool keep;  /* do not consume messages */
+	bool keep;  /* do not consume the last message */
 	bool reply; /* answer every message with one of the same length */
 	enum fabric_status status;
 	struct buffer_descriptor descriptor;
@@ -49,9 +49,13 @@ static void on_message(void *owner, struct smbd_message *message, nanoseconds no
 	side->bytes += message->length;
 	if (side->reply)
 		smbd_send(side->connection, message_of(message->length, 1), now);
-	if (side->keep)
+	if (side->keep) {
+		struct smbd_message *before = side->message;
+
 		side->message = message;
-	else
+		message = before;
+	}
+	if (message)
 		smbd_consumed(side->connection, message, now);
 }
 
