@@ -153,17 +153,23 @@ class Dispatcher:
                 if call.header.command != Command.CANCEL:
                     chain.replies.append((call, outcome))
             elif outcome is not None:
-                self._wait(row, call, outcome)
+                task = asyncio.ensure_future(outcome)
+                if row is not None and row.may_go_async and chain.position < len(calls):
+                    # [MS-SMB2] 3.3.4.2: only the last of a chain may wait for an event.
+                    task.cancel()
+                    refused = refusal(call, StatusError(NtStatus.INTERNAL_ERROR))
+                    chain.replies.append((call, refused))
+                    continue
+                self._wait(row, call, task)
                 return
         chain.connection.respond(chain)
         # A call knows its chain: without this every request would be a cycle for the collector.
         calls.clear()
 
-    def _wait(self, row: Row | None, call: Call, outcome: Awaitable[Reply]) -> None:
-        task = asyncio.ensure_future(outcome)
+    def _wait(self, row: Row | None, call: Call, task: asyncio.Future[Reply]) -> None:
         may_go_async = row is not None and row.may_go_async
         call.connection.adopt(call, task, may_go_async)
-        if may_go_async and call.chain.position == len(call.chain.calls):
+        if may_go_async:
             call.connection.postpone(call)
         task.add_done_callback(functools.partial(self._finish, call))
 

@@ -241,6 +241,16 @@ async def test_the_last_of_a_chain_may_wait(tmp_path: Path) -> None:
 
 
 @in_loop
+async def test_only_the_last_of_a_chain_may_wait(tmp_path: Path) -> None:
+    async with serving(tmp_path) as running:
+        session = await running.session()
+        tree = await session.tree("share")
+        folder = await tree.open_directory("")
+        sent = await send(session, tree, notify(folder.file_id), close(folder.file_id))
+        assert await statuses(sent) == [NtStatus.INTERNAL_ERROR, NtStatus.SUCCESS]
+
+
+@in_loop
 async def test_waiting_requests_end_with_the_connection(tmp_path: Path) -> None:
     async with serving(tmp_path) as running:
         session = await running.session()

@@ -10,7 +10,12 @@ from smbserver.commands.tree_connect import FULL_ACCESS, READ_ACCESS
 from smbserver.wire.header import Command, Header
 from smbserver.wire.negotiate import Dialect
 from smbserver.wire.status import NtStatus, StatusError
-from smbserver.wire.tree_connect import ShareFlags, ShareType, TreeConnectRequest, TreeConnectResponse
+from smbserver.wire.tree_connect import (
+    ShareFlags,
+    ShareType,
+    TreeConnectRequest,
+    TreeConnectResponse,
+)
 from smbserver.wire.tree_disconnect import TreeDisconnectRequest
 from tests.smbserver.in_process import in_loop, serving
 
