@@ -53,8 +53,9 @@ bench: setup ## measure against a raw stream and Samba's smbd
 	@$(RUN) -m smbserver bench --rounds $(ROUNDS)
 
 .PHONY: fuzz
-fuzz: setup ## run every fuzz target for SECONDS_PER_TARGET=60
-	@FUZZ_SECONDS=$(SECONDS_PER_TARGET) $(RUN) -m pytest tests/fuzz --timeout 3600
+fuzz: setup ## every fuzz target for SECONDS_PER_TARGET=60, property tests long
+	@FUZZ_SECONDS=$(SECONDS_PER_TARGET) $(RUN) -m pytest tests/fuzz --timeout 86400
+	@HYPOTHESIS_PROFILE=long $(RUN) -m pytest -m hypothesis --timeout 86400
 
 .PHONY: setup
 setup: build $(VENV)/.test-requirements ## system packages, .venv and build; quick when nothing changed

@@ -8,9 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from smbserver import instance
 from smbserver.instance import Instance, RunningProxy
+
+# No deadlines: the machine may be busy, and time is not what property tests are about.
+settings.register_profile("quick", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("long", settings.get_profile("quick"), max_examples=20_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 PROGRAM_FOLDERS = ("/usr/sbin", "/usr/local/sbin")
 """Where servers live, which an ordinary user's PATH may not name."""
