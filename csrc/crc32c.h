@@ -1,8 +1,9 @@
 /*
  * CRC32C (Castagnoli), as MPA wants it: RFC 5044 section 4.4 and RFC 3385.
  *
- * state = CRC32C_START; state = crc32c_update(state, ...) for every piece; crc32c_finish(state) is the value.
- * On the wire stand the bytes of the value, least significant first: 32 zero bytes give AA 36 91 8A.
+ * state = CRC32C_START; state = crc32c_update(state, ...) for every piece; crc32c_finish(state) is
+ * the value. On the wire stand the bytes of the value, least significant first: 32 zero bytes give
+ * AA 36 91 8A.
  */
 #ifndef CRC32C_H
 #define CRC32C_H

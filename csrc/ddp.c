@@ -125,9 +125,10 @@ uint32_t ddp_build(const struct ddp_segment *segment, uint8_t *header)
 }
 
 /*
- * Linux's siw fills the control field through C bit fields: on little-endian hosts layer and error type change
- * places, and so do the M, D and R bits. No valid layer is above 2 and no valid type is above 2, so the first
- * byte alone cannot tell; a set bit among the low three of the third byte, reserved in the RFC, can.
+ * Linux's siw fills the control field through C bit fields: on little-endian hosts layer and error
+ * type change places, and so do the M, D and R bits. No valid layer is above 2 and no valid type is
+ * above 2, so the first byte alone cannot tell; a set bit among the low three of the third byte,
+ * reserved in the RFC, can.
  */
 static void terminate_unswap(uint8_t control[RDMAP_TERMINATE_SIZE])
 {

@@ -3,14 +3,17 @@
  *
  * Every segment begins with a control word: DDP's flags and RDMAP's opcode.
  *
- *     T 0x8000 tagged   L 0x4000 last segment   0x0300 DDP version, 1   0x00C0 RDMAP version, 1   0x000F opcode
+ *     0x8000 T: tagged           0x0300 DDP version, 1      0x000F opcode
+ *     0x4000 L: last segment     0x00C0 RDMAP version, 1
  *
- *   tagged     14 bytes: control, STag, TO                       RDMA Write, Read Response
- *   untagged   18 bytes: control, STag to invalidate or 0,       Send in four kinds (queue 0),
- *              queue number, MSN, MO                             Read Request (queue 1), Terminate (queue 2)
- *   a Read Request adds 28 bytes, a Terminate 4 and more; here the former counts as header, the latter as payload
+ *   tagged     14 bytes: control, STag, TO               RDMA Write, Read Response
+ *   untagged   18 bytes: control, STag to invalidate     Send in four kinds (queue 0),
+ *              or 0, queue number, MSN, MO               Read Request (1), Terminate (2)
  *
- * All integers are big-endian. Everything here begins behind MPA's length field and knows nothing of sockets.
+ * A Read Request adds 28 bytes, which count as header here; what a Terminate adds is its payload.
+ *
+ * All integers are big-endian. Everything here begins behind MPA's length field and knows nothing
+ * of sockets.
  */
 #ifndef DDP_H
 #define DDP_H
@@ -47,8 +50,8 @@ enum {
 };
 
 /*
- * What a Terminate says: layer, error type and error code as in its first two bytes. RFC 5040 section 4.8,
- * RFC 5041 section 7.1, RFC 5044 section 8, RFC 6581 section 6.
+ * What a Terminate says: layer, error type and error code as in its first two bytes. RFC 5040
+ * section 4.8, RFC 5041 section 7.1, RFC 5044 section 8, RFC 6581 section 6.
  */
 enum rdmap_error {
 	RDMAP_CATASTROPHIC = 0x0000,
@@ -107,8 +110,8 @@ struct rdmap_terminate {
 };
 
 /*
- * How long the header is that begins with this control word. -EPROTO with the error that a Terminate names when
- * no segment can begin so.
+ * How long the header is that begins with this control word. -EPROTO with the error that a
+ * Terminate names when no segment can begin so.
  */
 int ddp_header_size(uint16_t control, enum rdmap_error *error);
 /* `header` has ddp_header_size bytes, `ulpdu_length` is MPA's. 0, or -EPROTO and the error. */

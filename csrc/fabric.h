@@ -7,25 +7,28 @@
  *
  * The words are those of verbs, because verbs is the strictest of the three:
  *   - a receive must be posted before the peer may send into it;
- *   - posting gives nothing back; what became of a work request arrives later as a completion, in batches;
- *   - work requests of one queue pair start in the order in which they were posted, Writes and Sends take
- *     effect at the peer in that order, a Read may finish later than a Send posted after it;
- *   - an unsignalled request completes silently; a later signalled one of the same queue vouches for it
- *     (Reads are always signalled here);
+ *   - posting gives nothing back; what became of a work request arrives later as a completion, in
+ *     batches;
+ *   - work requests of one queue pair start in the order in which they were posted, Writes and Sends
+ *     take effect at the peer in that order, a Read may finish later than a Send posted after it;
+ *   - an unsignalled request completes silently; a later signalled one of the same queue vouches for
+ *     it (Reads are always signalled here);
  *   - local memory must be registered with the queue pair's device before a request may name it;
- *   - the number of outstanding requests, Reads, SGEs and bytes is limited by `struct fabric_limits`; the
- *     caller keeps within them, posting more is refused with -ENOSPC and changes nothing;
- *   - any error on a queue pair ends it: what is outstanding is flushed, then `disconnected` is called.
+ *   - the number of outstanding requests, Reads, SGEs and bytes is limited by `struct fabric_limits`;
+ *     the caller keeps within them, posting more is refused with -ENOSPC and changes nothing;
+ *   - any error on a queue pair ends it: what is outstanding is flushed, then `disconnected` is
+ *     called.
  *
- * Life of a queue pair, server:  listener's `request` -> the owner sets events and owner, posts receives,
- *   fabric_accept (or fabric_reject, which destroys) -> `established` -> `completions` ... -> `disconnected`
- *   -> fabric_destroy.
- * Client: fabric_connect -> the owner posts receives at once -> `established` or `disconnected` -> as above.
+ * Life of a queue pair, server: listener's `request` -> the owner sets events and owner, posts
+ *   receives, fabric_accept (or fabric_reject, which destroys) -> `established` -> `completions` ...
+ *   -> `disconnected` -> fabric_destroy.
+ * Client: fabric_connect -> the owner posts receives at once -> `established` or `disconnected` ->
+ *   as above.
  *
- * fabric_disconnect asks for the end; `disconnected` follows exactly once for every queue pair that was
- * accepted or connected, whoever ended it, never from inside a call of the owner's, and no completion follows
- * it. fabric_destroy may be called at any moment, also from inside a callback of this queue pair; nothing is
- * called afterwards, and no posted memory is touched afterwards.
+ * fabric_disconnect asks for the end; `disconnected` follows exactly once for every queue pair that
+ * was accepted or connected, whoever ended it, never from inside a call of the owner's, and no
+ * completion follows it. fabric_destroy may be called at any moment, also from inside a callback of
+ * this queue pair; nothing is called afterwards, and no posted memory is touched afterwards.
  *
  * All functions belong to the thread of the loop that the fabric was created with.
  */
@@ -74,10 +77,12 @@ enum fabric_access {
 	FABRIC_PEER_WRITES = 2, /* the peer may RDMA Write it */
 };
 
-/* What one queue pair can do. Fixed when the connection is established; before that, what is asked for. */
+/*
+ * What one queue pair can do. Fixed when the connection is established; before that, what is asked
+ * for.
+ */
 struct fabric_limits {
-	uint32_t
-		send_queue; /* work requests outstanding on the send queue (Sends, Writes, Reads, binds) */
+	uint32_t send_queue;	  /* work requests outstanding: Sends, Writes, Reads, binds */
 	uint32_t receive_queue;	  /* receives posted at one time */
 	uint32_t send_sges;	  /* scatter/gather elements of one Send or Write */
 	uint32_t read_sges;	  /* of one Read (1 on iWARP adapters) */
@@ -92,7 +97,10 @@ struct fabric_sge {
 	struct fabric_region *region;
 };
 
-/* One request for the send queue. The structure and its SGE array may be reused as soon as fabric_post returns. */
+/*
+ * One request for the send queue. The structure and its SGE array may be reused as soon as
+ * fabric_post returns.
+ */
 struct fabric_work {
 	uint64_t id; /* the owner's: a tag and an index, comes back with the completion */
 	enum fabric_opcode opcode;
@@ -116,7 +124,10 @@ struct fabric_completion {
 enum {
 	/* Completions handed over in one call, and handled before others get a turn. */
 	FABRIC_COMPLETION_BATCH = 64,
-	/* Private data of a connection request or reply that we keep: more than SMB Direct ever uses. */
+	/*
+	 * Private data of a connection request or reply that we keep: more than SMB Direct ever
+	 * uses.
+	 */
 	FABRIC_MAX_PRIVATE_DATA = 64,
 };
 
@@ -140,8 +151,9 @@ struct fabric_ops {
 	const char *name; /* "iwarp", "verbs", "memory" */
 	void (*destroy)(struct fabric *fabric);
 	/*
-	 * `request` is called for every connection request. Its callee either owns the queue pair from then on
-	 * (accept or reject it, now or later), or returns false: then the fabric rejects and destroys it.
+	 * `request` is called for every connection request. Its callee either owns the queue pair
+	 * from then on (accept or reject it, now or later), or returns false: then the fabric
+	 * rejects and destroys it.
 	 */
 	int (*listen)(struct fabric *fabric, const struct sockaddr *address, socklen_t length,
 		      bool (*request)(struct fabric_listener *listener, struct fabric_qp *qp),
@@ -162,12 +174,15 @@ struct fabric_ops {
 	int (*post_receive)(struct fabric_qp *qp, uint64_t id, const struct fabric_sge *sge);
 	int (*post)(struct fabric_qp *qp, const struct fabric_work *first);
 	/*
-	 * Completes with FABRIC_EXPOSE, id as given; token and offset of *ret are valid from then on. What the
-	 * peer may only write, and has not written, is undefined while it is exposed.
+	 * Completes with FABRIC_EXPOSE, id as given; token and offset of *ret are valid from then
+	 * on. What the peer may only write, and has not written, is undefined while it is exposed.
 	 */
 	int (*expose)(struct fabric_qp *qp, struct fabric_region *region, void *base, size_t length,
 		      unsigned access, uint64_t id, struct fabric_window **ret);
-	/* Completes with FABRIC_REVOKE and frees the window; a window that the peer invalidated is fine. */
+	/*
+	 * Completes with FABRIC_REVOKE and frees the window; a window that the peer invalidated is
+	 * fine.
+	 */
 	int (*revoke)(struct fabric_window *window, uint64_t id);
 };
 
@@ -312,5 +327,22 @@ struct fabric_iwarp_config {
 
 int fabric_iwarp_create(struct loop *loop, const struct fabric_iwarp_config *config,
 			struct fabric **ret);
+
+struct verbs_library;
+
+struct fabric_verbs_config {
+	struct fabric_limits
+		most; /* of one queue pair, below what the device gives; 0: as the device gives */
+	bool no_windows; /* a registration per exposed range even where there are memory windows */
+	/* A device is going away: regions of it must be given back, none can be made. */
+	void (*device_gone)(void *owner, struct fabric_device *device);
+	void *owner;
+	const struct verbs_library
+		*library; /* NULL: libibverbs and librdmacm; a test has its own */
+};
+
+/* -ENOTSUP: built without the libraries; -ENOENT: they are not installed; -ENODEV: no device. `words` (256 bytes). */
+int fabric_verbs_create(struct loop *loop, const struct fabric_verbs_config *config,
+			char words[256], struct fabric **ret);
 
 #endif

@@ -1,5 +1,6 @@
 /*
- * User-space iWARP: the fabric, and the set-up of a connection up to the MPA reply. RFC 5044 section 7, RFC 6581.
+ * User-space iWARP: the fabric, and the set-up of a connection up to the MPA reply. RFC 5044
+ * section 7, RFC 6581.
  *
  *   responder                                       initiator
  *   1. listener_ready: TCP is there, half-open      1. iwarp_connect: TCP begins
@@ -8,7 +9,8 @@
  *   4. iwarp_accept or iwarp_reject: the reply      4. reply_complete: `established`
  *   5. the first FPDU comes: now we may send
  *
- * What the initiator says before the reply, or the responder before the first FPDU, ends the connection.
+ * What the initiator says before the reply, or the responder before the first FPDU, ends the
+ * connection.
  */
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -26,14 +28,18 @@ enum {
 	ACCEPTS_PER_TURN = 16,
 	MAX_HALF_OPEN_DEFAULT = 256,
 	ACCEPT_PAUSE = 100 * MILLISECOND, /* when descriptors or memory ran out */
-	/* A kernel peer under load may be deaf for a while: silence is judged late. Seconds, seconds, count. */
+	/*
+	 * A kernel peer under load may be deaf for a while: silence is judged late. Seconds,
+	 * seconds, count.
+	 */
 	KEEPALIVE_IDLE = 60,
 	KEEPALIVE_INTERVAL = 15,
 	KEEPALIVE_COUNT = 6,
 	/*
-	 * Bytes of the send buffer where both ends are on one host (the kernel doubles it). There a longer
-	 * queue gains nothing, and what waits in it leaves the CPU's cache: measured, it costs a third more
-	 * CPU time for each byte. Elsewhere the kernel fits the buffer to the path.
+	 * Bytes of the send buffer where both ends are on one host (the kernel doubles it). There a
+	 * longer queue gains nothing, and what waits in it leaves the CPU's cache: measured, it
+	 * costs a third more CPU time for each byte. Elsewhere the kernel fits the buffer to the
+	 * path.
 	 */
 	SEND_BUFFER_SAME_HOST = 256 << 10,
 };
@@ -279,8 +285,8 @@ static void setup_expired(struct loop_timer *timer, nanoseconds now)
 /* Collecting an MPA frame */
 
 /*
- * Takes what has come. 1: the frame is whole, parsed into *frame; 0: more has to come; -1: the set-up has failed, the
- * queue pair may be gone.
+ * Takes what has come. 1: the frame is whole, parsed into *frame; 0: more has to come; -1: the
+ * set-up has failed, the queue pair may be gone.
  */
 static int collect(struct iwarp_qp *qp, bool reply, struct mpa_frame *frame)
 {
@@ -344,8 +350,9 @@ static void iwarp_reject(struct fabric_qp *base)
 }
 
 /*
- * RFC 6581 section 9.2: our Reads fit what the initiator serves, its Reads what we serve. A peer-to-peer initiator
- * says that it is ready with a zero-length Write or Read, which need no memory.
+ * RFC 6581 section 9.2: our Reads fit what the initiator serves, its Reads what we serve. A
+ * peer-to-peer initiator says that it is ready with a zero-length Write or Read, which need no
+ * memory.
  */
 static struct mpa_frame accept_depths(struct iwarp_qp *qp)
 {
@@ -396,7 +403,10 @@ static int iwarp_accept(struct fabric_qp *base, const struct fabric_parameters *
 	return 0;
 }
 
-/* Ways of setting up that we do not know are refused in the words of the RFC: reply with the reject flag. */
+/*
+ * Ways of setting up that we do not know are refused in the words of the RFC: reply with the reject
+ * flag.
+ */
 static bool offer_is_fine(const struct mpa_frame *offer)
 {
 	bool ready = offer->ready & (MPA_READY_ZERO_WRITE | MPA_READY_ZERO_READ);
@@ -641,7 +651,10 @@ static void connected(struct iwarp_qp *qp)
 	loop_timer_set(loop, &qp->timer, loop_now(loop) + iwarp_fabric_of(qp)->config.mpa_timeout);
 }
 
-/* RFC 6581 section 9.2: the responder's Reads must fit what we serve; we can serve more than we said. */
+/*
+ * RFC 6581 section 9.2: the responder's Reads must fit what we serve; we can serve more than we
+ * said.
+ */
 static const char *reply_depths(struct iwarp_qp *qp, const struct mpa_frame *reply)
 {
 	struct fabric_limits *limits = &qp->base.limits;

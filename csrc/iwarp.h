@@ -1,5 +1,6 @@
 /*
- * User-space iWARP, the inside: what fabric_iwarp.c and the iwarp_*.c share. Nobody else includes this.
+ * User-space iWARP, the inside: what fabric_iwarp.c and the iwarp_*.c share. Nobody else includes
+ * this.
  *
  *   fabric_iwarp.c    the fabric, listeners, set-up of a connection up to the MPA reply
  *   iwarp_queue.c     work requests in, completions out, the end of a queue pair
@@ -7,8 +8,9 @@
  *   iwarp_receive.c   bytes become FPDUs, payload goes to its place
  *   iwarp_memory.c    regions and windows: who may touch what
  *
- * One queue pair is one TCP socket. A queue pair that has not finished MPA as responder is "half-open": it
- * belongs to the fabric, costs a bounded amount of memory and time, and makes room for newer ones.
+ * One queue pair is one TCP socket. A queue pair that has not finished MPA as responder is
+ * "half-open": it belongs to the fabric, costs a bounded amount of memory and time, and makes room
+ * for newer ones.
  */
 #ifndef IWARP_H
 #define IWARP_H
@@ -32,7 +34,10 @@ enum {
 	/* Bytes of one sendmsg, and of one turn: a MiB in FPDUs, and the Send behind it. */
 	IWARP_SEND_BUDGET = (1 << 20) + (64 << 10),
 	IWARP_STAGING = 64 << 10, /* bytes received where no payload is expected */
-	/* Where tagged payload may come: a copy of this many bytes costs about as much as a system call. */
+	/*
+	 * Where tagged payload may come: a copy of this many bytes costs about as much as a system
+	 * call.
+	 */
 	IWARP_STAGING_TAGGED = 4 << 10,
 	/* Bytes of payload for which a direct receive is worth an iovec. */
 	IWARP_DIRECT_MIN = 4 << 10,
@@ -59,7 +64,7 @@ struct iwarp_fabric {
 	struct iwarp_qp *half_open_first, *half_open_last; /* oldest first */
 	uint32_t half_open_count;
 	uint8_t staging
-		[IWARP_STAGING]; /* received bytes on their way through the parser; empty between calls */
+		[IWARP_STAGING]; /* received, on the way through the parser; empty between calls */
 };
 
 /* A message on its way out, or a Read whose response is on its way in. */
@@ -232,8 +237,8 @@ void iwarp_complete(struct iwarp_qp *qp, const struct fabric_completion *complet
 void iwarp_complete_work(struct iwarp_qp *qp, struct iwarp_work *work, enum fabric_status status);
 
 /*
- * Tells the owner what there is to tell. False: the owner has destroyed the queue pair, nothing of it may be
- * touched any more.
+ * Tells the owner what there is to tell. False: the owner has destroyed the queue pair, nothing of
+ * it may be touched any more.
  */
 bool iwarp_deliver(struct iwarp_qp *qp);
 void iwarp_schedule(struct iwarp_qp *qp); /* send and deliver at the end of this turn */

@@ -1,10 +1,11 @@
 /*
- * Memory of user-space iWARP: a region is any memory of this process, registration only remembers it; a window is
- * a part of a region that one peer may touch, named by an STag.
+ * Memory of user-space iWARP: a region is any memory of this process, registration only remembers
+ * it; a window is a part of a region that one peer may touch, named by an STag.
  *
- * An STag is the place in the queue pair's table of windows, plus one, and an 8-bit key that differs from use to
- * use. The table belongs to the queue pair, so a token that one peer learnt is worth nothing to another. Tagged
- * offsets begin at a random page, so that stale ones are caught by the bounds.
+ * An STag is the place in the queue pair's table of windows, plus one, and an 8-bit key that
+ * differs from use to use. The table belongs to the queue pair, so a token that one peer learnt is
+ * worth nothing to another. Tagged offsets begin at a random page, so that stale ones are caught by
+ * the bounds.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -131,8 +132,9 @@ static void window_free(struct iwarp_qp *qp, struct iwarp_window *window)
 }
 
 /*
- * The owner may free the memory as soon as it hears of the revocation, so nothing may still point there. Whoever
- * reads or writes a window that is being taken back has broken the agreement: its connection ends.
+ * The owner may free the memory as soon as it hears of the revocation, so nothing may still point
+ * there. Whoever reads or writes a window that is being taken back has broken the agreement: its
+ * connection ends.
  */
 int iwarp_revoke(struct fabric_window *base, uint64_t id)
 {

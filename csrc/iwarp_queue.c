@@ -3,12 +3,12 @@
  *
  *   1. iwarp_post, iwarp_post_receive   checked and queued; nothing happens inside the call
  *   2. the queue pair's task            at the end of the turn: iwarp_transmit, then
- *   3. iwarp_deliver                    completions in batches, `established` before the first of them
- *   4. iwarp_end                        from anywhere: the socket is dead; the task flushes what is outstanding and
- *                                       tells the owner last of all
+ *   3. iwarp_deliver                    completions in batches, `established` before them
+ *   4. iwarp_end                        from anywhere: the socket is dead; the task flushes
+ *                                       what is outstanding and tells the owner last of all
  *
- * A Send or Write is complete when the kernel has taken its last byte, a Read when its last byte has come. Room for
- * the completion is reserved when the request is posted.
+ * A Send or Write is complete when the kernel has taken its last byte, a Read when its last byte
+ * has come. Room for the completion is reserved when the request is posted.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -191,7 +191,10 @@ static int works_check(struct iwarp_qp *qp, const struct fabric_work *first)
 	return iwarp_completions_reserve(qp, count);
 }
 
-/* The sink STag holds the work's slot and a key from its message number: a late response fits nothing. */
+/*
+ * The sink STag holds the work's slot and a key from its message number: a late response fits
+ * nothing.
+ */
 static uint32_t sink_stag(const struct iwarp_qp *qp, const struct iwarp_work *work)
 {
 	uint32_t slot = (uint32_t)(((const uint8_t *)work - qp->works.memory) / qp->works.stride);
@@ -399,7 +402,10 @@ void iwarp_end(struct iwarp_qp *qp, enum close_reason reason, const char *format
 	qp->state = IWARP_ENDED;
 	loop_timer_cancel(qp->base.fabric->loop, &qp->timer);
 	loop_watch_remove(qp->base.fabric->loop, &qp->watch);
-	/* What the kernel has taken still goes out; what has come is thrown away, or it would answer with a reset. */
+	/*
+	 * What the kernel has taken still goes out; what has come is thrown away, or it would
+	 * answer with a reset.
+	 */
 	if (qp->fd >= 0) {
 		shutdown(qp->fd, SHUT_WR);
 		recv(qp->fd, NULL, IWARP_RECEIVE_BUDGET, MSG_TRUNC | MSG_DONTWAIT);

@@ -1,14 +1,16 @@
 /*
  * Bytes become FPDUs, payload goes to its place.
  *
- *   1. iwarp_receive       one readv: payloads straight to their places, as far as foreseen, the rest into the staging
+ *   1. iwarp_receive       one readv: payloads straight to their places, as far as foreseen,
+ *                          the rest into the staging
  *   2. consume             walks through the staged bytes: header, payload, trailer, header ...
  *   3. header_complete     which message, may it, and where does its payload go
  *   4. segment_complete    the CRC is right: completions, invalidation, Read Responses to send
  *   5. iwarp_deliver       before the next readv, so that the owner posts new receives
  *
- * An FPDU may be cut anywhere; what is kept between two calls is struct iwarp_receive_state. Payload is placed before
- * its CRC is known: a wrong CRC ends the connection, and until a completion nobody looks at the memory.
+ * An FPDU may be cut anywhere; what is kept between two calls is struct iwarp_receive_state.
+ * Payload is placed before its CRC is known: a wrong CRC ends the connection, and until a
+ * completion nobody looks at the memory.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -44,7 +46,10 @@ void iwarp_receive_start(struct iwarp_qp *qp)
 
 enum { NO_ERROR = -1 };
 
-/* RFC 5041 section 5.3 and 7.2: one receive for one message, its segments in order and without a gap. */
+/*
+ * RFC 5041 section 5.3 and 7.2: one receive for one message, its segments in order and without a
+ * gap.
+ */
 static int begin_send(struct iwarp_qp *qp)
 {
 	struct iwarp_receive_state *receive = &qp->receive;
@@ -71,7 +76,10 @@ static int begin_send(struct iwarp_qp *qp)
 	return NO_ERROR;
 }
 
-/* Tokens and ranges are DDP's to refuse, access rights RDMAP's: RFC 5041 section 7.1, RFC 5040 section 8.1.1. */
+/*
+ * Tokens and ranges are DDP's to refuse, access rights RDMAP's: RFC 5041 section 7.1, RFC 5040
+ * section 8.1.1.
+ */
 static int begin_write(struct iwarp_qp *qp)
 {
 	struct iwarp_receive_state *receive = &qp->receive;
@@ -433,13 +441,13 @@ static void consume(struct iwarp_qp *qp, const uint8_t *bytes, size_t length)
 /* Step 1 */
 
 /*
- * What one readv receives, and where to. While a tagged message is under way its next FPDUs are foreseen: of the size
- * of the present one, each payload behind the other. So the pieces are
+ * What one readv receives, and where to. While a tagged message is under way its next FPDUs are
+ * foreseen: of the size of the present one, each payload behind the other. So the pieces are
  *
  *     payload, gap, payload, gap, ... payload, staging
  *
- * where a gap holds a trailer and the next header. If the headers are as foreseen, the payloads have come to their
- * places with one system call for many of them.
+ * where a gap holds a trailer and the next header. If the headers are as foreseen, the payloads
+ * have come to their places with one system call for many of them.
  */
 struct forecast {
 	struct iovec pieces[2 * FORECAST_MAX + 2];
@@ -455,9 +463,10 @@ static void forecast_piece(struct forecast *forecast, void *base, size_t length)
 }
 
 /*
- * Bytes of the message behind the present FPDU, as far as its next ones may be foreseen. A wrong forecast leaves bytes
- * of the stream where payload was expected. In a Read's memory they are overwritten, or the Read fails. In a window
- * they stay: so only behind all that was ever written there, and only where the peer does not read.
+ * Bytes of the message behind the present FPDU, as far as its next ones may be foreseen. A wrong
+ * forecast leaves bytes of the stream where payload was expected. In a Read's memory they are
+ * overwritten, or the Read fails. In a window they stay: so only behind all that was ever written
+ * there, and only where the peer does not read.
  */
 static uint64_t foreseen_bytes(const struct iwarp_qp *qp)
 {
@@ -511,7 +520,10 @@ static void forecast_build(struct forecast *forecast, const struct iwarp_qp *qp,
 										: staging_size(qp));
 }
 
-/* The FPDU at pieces[i] is another than was foreseen: what came from there on is only a stream of bytes again. */
+/*
+ * The FPDU at pieces[i] is another than was foreseen: what came from there on is only a stream of
+ * bytes again.
+ */
 static void forecast_failed(struct iwarp_qp *qp, const struct iovec *pieces, size_t length)
 {
 	uint8_t *bytes = malloc(length);
@@ -587,7 +599,10 @@ static size_t receive_once(struct iwarp_qp *qp, bool *full)
 	return (size_t)received;
 }
 
-/* The socket is watched level-triggered: what is left when the budget is used up comes with the next turn. */
+/*
+ * The socket is watched level-triggered: what is left when the budget is used up comes with the
+ * next turn.
+ */
 bool iwarp_receive(struct iwarp_qp *qp)
 {
 	size_t budget = IWARP_RECEIVE_BUDGET;

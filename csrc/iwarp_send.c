@@ -6,9 +6,9 @@
  *   3. sendmsg             up to IWARP_SEND_BUDGET bytes
  *   4. commit              what the kernel took moves the messages on; the last byte completes them
  *
- * A batch is built on the stack and forgotten after the call. When the kernel takes a part of it, the FPDU in which
- * it stopped is built again, the same as before, and the bytes that have gone are left out: the state of a queue
- * pair is one number, `fpdu_sent`.
+ * A batch is built on the stack and forgotten after the call. When the kernel takes a part of it,
+ * the FPDU in which it stopped is built again, the same as before, and the bytes that have gone are
+ * left out: the state of a queue pair is one number, `fpdu_sent`.
  */
 #include <errno.h>
 #include <string.h>
@@ -303,8 +303,8 @@ bool iwarp_send_frame(struct iwarp_qp *qp, const uint8_t *bytes, size_t length)
 }
 
 /*
- * RFC 5040 section 4.8. Only between two FPDUs, and only if the socket takes it: a peer that does not read learns
- * nothing but the end of the stream.
+ * RFC 5040 section 4.8. Only between two FPDUs, and only if the socket takes it: a peer that does
+ * not read learns nothing but the end of the stream.
  */
 void iwarp_send_terminate(struct iwarp_qp *qp, enum rdmap_error error)
 {

@@ -131,7 +131,9 @@ void loop_watch_remove(struct loop *loop, struct loop_watch *watch)
 		return;
 	watch->added = false;
 	epoll_ctl(loop->epoll, EPOLL_CTL_DEL, watch->fd, NULL);
-	/* The kernel may have reported this watch in the batch being dispatched: forget that too. */
+	/*
+	 * The kernel may have reported this watch in the batch being dispatched: forget that too.
+	 */
 	for (int i = 0; i < loop->event_count; i++)
 		if (loop->events[i].data.ptr == watch)
 			loop->events[i].data.ptr = NULL;
@@ -198,7 +200,10 @@ void loop_timer_set(struct loop *loop, struct loop_timer *timer, nanoseconds dea
 		return;
 	}
 	if (!timer->place) {
-		/* A lost deadline would leave its owner waiting for ever: without memory the process must end. */
+		/*
+		 * A lost deadline would leave its owner waiting for ever: without memory the
+		 * process must end.
+		 */
 		if (timers_make_room(loop) < 0)
 			abort();
 		loop->timer_count++;

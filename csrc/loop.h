@@ -1,13 +1,15 @@
 /*
  * The loop of one thread: sockets, deadlines and work put off to the next turn.
  *
- * One epoll descriptor, one binary heap of timers, one list of tasks. There is no spinning: with nothing to
- * do the thread sleeps in epoll_wait. A handler that could go on for ever (a peer that sends without pause)
- * stops at its own budget and puts itself on the task list, so that everybody else has a turn.
+ * One epoll descriptor, one binary heap of timers, one list of tasks. There is no spinning: with
+ * nothing to do the thread sleeps in epoll_wait. A handler that could go on for ever (a peer that
+ * sends without pause) stops at its own budget and puts itself on the task list, so that everybody
+ * else has a turn.
  *
- * Watches, timers and tasks are embedded in the objects that own them; the loop allocates nothing per event.
- * Removing a watch, a timer or a task is allowed at any moment, also from inside a handler: the loop forgets
- * it at once and never calls it again, so the owner may be freed right after.
+ * Watches, timers and tasks are embedded in the objects that own them; the loop allocates nothing
+ * per event. Removing a watch, a timer or a task is allowed at any moment, also from inside a
+ * handler: the loop forgets it at once and never calls it again, so the owner may be freed right
+ * after.
  *
  * All functions belong to the loop's thread, except loop_wake.
  */
@@ -18,7 +20,10 @@
 
 struct loop;
 
-/* A file descriptor and who wants to hear of it. `events` are EPOLLIN, EPOLLOUT, EPOLLRDHUP; level-triggered. */
+/*
+ * A file descriptor and who wants to hear of it. `events` are EPOLLIN, EPOLLOUT, EPOLLRDHUP;
+ * level-triggered.
+ */
 struct loop_watch {
 	int fd;
 	uint32_t events;

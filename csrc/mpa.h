@@ -1,15 +1,16 @@
 /*
- * MPA: what lies between TCP's stream of bytes and DDP's segments. RFC 5044, and RFC 6581 for revision 2.
+ * MPA: what lies between TCP's stream of bytes and DDP's segments. RFC 5044, and RFC 6581 for
+ * revision 2.
  *
- *   MPA frames   one request and one reply at the start of a connection: markers, CRC, revision, private data,
- *                and in revision 2 how many RDMA Reads each side may have outstanding
+ *   MPA frames   one request and one reply at the start of a connection: markers, CRC, revision,
+ *                private data, and in revision 2 how many RDMA Reads each side may have outstanding
  *   FPDUs        from then on: length, one DDP segment (the ULPDU), padding, CRC field
  *
- *     0      2                    2 + n      multiple of 4   + 4
- *     | n    | ULPDU, n bytes     | 0..3 zero bytes | CRC32C  |
+ *     0      2                    2 + n             multiple of 4   + 4
+ *     | n    | ULPDU, n bytes     | 0..3 zero bytes | CRC32C        |
  *
- * The CRC field is always there; it counts only if either side asked for CRC. Markers are never used.
- * Parsers and builders here know nothing of sockets.
+ * The CRC field is always there; it counts only if either side asked for CRC. Markers are never
+ * used. Parsers and builders here know nothing of sockets.
  */
 #ifndef MPA_H
 #define MPA_H
@@ -52,8 +53,9 @@ struct mpa_frame {
 };
 
 /*
- * How many bytes long the frame is that begins with these bytes, as far as can be told: MPA_HEADER_SIZE until
- * the header is complete. -EPROTO as soon as it cannot become a frame of the wanted kind.
+ * How many bytes long the frame is that begins with these bytes, as far as can be told:
+ * MPA_HEADER_SIZE until the header is complete. -EPROTO as soon as it cannot become a frame of the
+ * wanted kind.
  */
 int mpa_frame_size(const uint8_t *bytes, size_t length, bool reply);
 /* 0, or -EPROTO with the reason in *words. `length` is what mpa_frame_size said. */
@@ -77,7 +79,9 @@ static inline uint32_t mpa_fpdu_size(uint32_t ulpdu_length)
 	return MPA_LENGTH_SIZE + ulpdu_length + mpa_trailer_size(ulpdu_length);
 }
 
-/* Padding and CRC; `state` is the running CRC32C over length and ULPDU. Returns the bytes written. */
+/*
+ * Padding and CRC; `state` is the running CRC32C over length and ULPDU. Returns the bytes written.
+ */
 uint32_t mpa_trailer_build(uint8_t *trailer, uint32_t ulpdu_length, bool crc, uint32_t state);
 /* Whether the CRC field is right. */
 bool mpa_trailer_check(const uint8_t *trailer, uint32_t ulpdu_length, uint32_t state);

@@ -1,10 +1,13 @@
 /* SOURCES: loop.c crc32c.c mpa.c ddp.c trace.c fabric_iwarp.c iwarp_queue.c iwarp_send.c iwarp_receive.c iwarp_memory.c */
 /*
- * How fast user-space iWARP moves 1 MiB payloads over loopback, held against a raw TCP stream of the same run.
+ * How fast user-space iWARP moves 1 MiB payloads over loopback, held against a raw TCP stream of
+ * the same run.
  *
- *     gcc -O2 -D_GNU_SOURCE -Icsrc -Itests/csrc tests/csrc/bench_iwarp.c csrc/{loop,...}.c -o bench && ./bench [rounds]
+ *     gcc -O2 -D_GNU_SOURCE -Icsrc -Itests/csrc tests/csrc/bench_iwarp.c csrc/{loop,...}.c -o bench
+ *     ./bench [rounds]
  *
- * Two processes, one per end. In every round: raw stream, RDMA Write, RDMA Read. Prints medians and ratios.
+ * Two processes, one per end. In every round: raw stream, RDMA Write, RDMA Read. Prints medians and
+ * ratios.
  */
 #include <arpa/inet.h>
 #include <string.h>
@@ -88,7 +91,9 @@ static void post_receive(struct bench *bench)
 	CHECK(fabric_post_receive(bench->qp, 0, &sge) == 0);
 }
 
-/* The transfers of the command that came, DEPTH at a time; the receive for the next one only then. */
+/*
+ * The transfers of the command that came, DEPTH at a time; the receive for the next one only then.
+ */
 static void post_more(struct bench *bench)
 {
 	enum fabric_opcode opcode =
@@ -309,7 +314,10 @@ int main(int argc, char **argv)
 			    &bench, &bench.listener) == 0);
 	if (fork() == 0)
 		serve_iwarp(&bench);
-	/* The child accepts; here an epoll descriptor and a listener of our own would share its events. */
+	/*
+	 * The child accepts; here an epoll descriptor and a listener of our own would share its
+	 * events.
+	 */
 	CHECK(loop_create(&client.loop) == 0 &&
 	      fabric_iwarp_create(client.loop, &config, &client.fabric) == 0);
 	client.listener = bench.listener;

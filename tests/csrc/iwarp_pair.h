@@ -1,7 +1,8 @@
 /*
  * Two ends of user-space iWARP over loopback in one loop, and what each of them was told.
  *
- * The loop is turned until a condition holds; a condition that never comes true ends the test after WAIT_SECONDS.
+ * The loop is turned until a condition holds; a condition that never comes true ends the test after
+ * WAIT_SECONDS.
  */
 #ifndef IWARP_PAIR_H
 #define IWARP_PAIR_H

@@ -1,10 +1,12 @@
 /* SOURCES: mpa.c ddp.c crc32c.c */
 /*
- * Reads one direction of an iWARP connection from a file and says what is in it, one word and number per line.
+ * Reads one direction of an iWARP connection from a file and says what is in it, one word and
+ * number per line.
  *
  *     read_stream FILE
  *
- * Ends with 1 and the place if a frame does not parse, is not what the builders build, or breaks the order of its queue.
+ * Ends with 1 and the place if a frame does not parse, is not what the builders build, or breaks
+ * the order of its queue.
  */
 #include <string.h>
 

@@ -123,7 +123,10 @@ static void test_terminate(void)
 	      !rdmap_error_is_access(DDP_UNTAGGED_NO_BUFFER));
 }
 
-/* Linux siw on a little-endian host: layer and type, and the three bits, are at the other ends of their bytes. */
+/*
+ * Linux siw on a little-endian host: layer and type, and the three bits, are at the other ends of
+ * their bytes.
+ */
 static void test_terminate_of_siw(void)
 {
 	const uint8_t bytes[] = {0x10, 0x01, 0x01, 0, 0, 0x2E};

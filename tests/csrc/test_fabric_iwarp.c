@@ -49,7 +49,9 @@ static void test_send(void)
 	pair_destroy(&pair);
 }
 
-/* The server writes 1 MiB into the client's window, then invalidates it with the Send that follows. */
+/*
+ * The server writes 1 MiB into the client's window, then invalidates it with the Send that follows.
+ */
 static void write_then_invalidate(const struct fabric_iwarp_config *config)
 {
 	struct pair pair;
@@ -268,7 +270,10 @@ static void test_tokens_differ(void)
 	pair_destroy(&pair);
 }
 
-/* A window that is taken back while the peer reads it: nothing more leaves it, and the connection ends. */
+/*
+ * A window that is taken back while the peer reads it: nothing more leaves it, and the connection
+ * ends.
+ */
 static void test_revoke_under_way(void)
 {
 	struct pair pair;
@@ -370,7 +375,10 @@ static void test_send_too_long(void)
 	pair_destroy(&pair);
 }
 
-/* More than the sockets hold, with nobody reading for a while: what was posted stays in order and whole. */
+/*
+ * More than the sockets hold, with nobody reading for a while: what was posted stays in order and
+ * whole.
+ */
 static void test_full_socket(void)
 {
 	struct pair pair;

@@ -349,8 +349,8 @@ static uint32_t raw_tagged(uint8_t *bytes, struct ddp_segment segment, uint64_t 
 }
 
 /*
- * A message of FIRST + REST bytes whose second FPDU and later ones have `size` bytes of payload, with a Send in the
- * middle: all of it lies in the socket before anybody reads.
+ * A message of FIRST + REST bytes whose second FPDU and later ones have `size` bytes of payload,
+ * with a Send in the middle: all of it lies in the socket before anybody reads.
  */
 static size_t raw_message(uint8_t *bytes, struct ddp_segment segment, uint64_t base, uint32_t size,
 			  uint32_t msn)
@@ -375,7 +375,10 @@ static void check_pattern(const uint8_t *bytes, size_t length)
 		CHECK(bytes[i] == pattern(i));
 }
 
-/* The peer sends its Read Response in FPDUs of a size that nobody could foresee, and something in between. */
+/*
+ * The peer sends its Read Response in FPDUs of a size that nobody could foresee, and something in
+ * between.
+ */
 static void unforeseen_read_response(uint32_t size)
 {
 	static uint8_t bytes[4 * (FIRST + REST)];
@@ -452,7 +455,10 @@ static void test_unforeseen_sizes(void)
 	unforeseen_write(60000, 0);
 }
 
-/* A peer that has stopped reading: what was posted waits, and comes back when the owner has had enough. */
+/*
+ * A peer that has stopped reading: what was posted waits, and comes back when the owner has had
+ * enough.
+ */
 static void test_stalled_peer(void)
 {
 	enum { SENDS = 200, LENGTH = 65536 };

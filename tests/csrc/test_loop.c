@@ -81,7 +81,10 @@ static void timer_expired(struct loop_timer *timer, nanoseconds now)
 	note((int)timer->deadline);
 }
 
-/* Deadlines of the past expire in one turn, in their order, whatever the order of setting and cancelling. */
+/*
+ * Deadlines of the past expire in one turn, in their order, whatever the order of setting and
+ * cancelling.
+ */
 static void test_timers(void)
 {
 	enum { TIMERS = 500 };

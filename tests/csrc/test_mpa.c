@@ -102,7 +102,10 @@ static void test_refused_frames(void)
 
 static void test_fpdu_sizes(void)
 {
-	/* The worked start of a session: ULPDUs of 38, 50 and 122 bytes make FPDUs of 44, 56 and 128. */
+	/*
+	 * The worked start of a session: ULPDUs of 38, 50 and 122 bytes make FPDUs of 44, 56 and
+	 * 128.
+	 */
 	CHECK(mpa_fpdu_size(38) == 44 && mpa_fpdu_size(50) == 56 && mpa_fpdu_size(122) == 128);
 	CHECK(mpa_pad(38) == 0 && mpa_pad(39) == 3 && mpa_pad(40) == 2 && mpa_pad(41) == 1);
 	CHECK(mpa_fpdu_size(MPA_ULPDU_MAX) % 4 == 0);

@@ -2,9 +2,10 @@
 /*
  * The bytes of a peer into a live connection, over a socket pair.
  *
- * The first byte of the input says how the rest is meant: from the first byte of the stream on; behind a proper MPA
- * request; or as a recipe for FPDUs that are nearly right, so that the deeper checks are reached. The queue pair has
- * receives posted, windows exposed, Reads under way and Sends to say.
+ * The first byte of the input says how the rest is meant: from the first byte of the stream on;
+ * behind a proper MPA request; or as a recipe for FPDUs that are nearly right, so that the deeper
+ * checks are reached. The queue pair has receives posted, windows exposed, Reads under way and
+ * Sends to say.
  */
 #include "../../csrc/fabric_iwarp.c"
 
@@ -133,7 +134,10 @@ static size_t request(uint8_t *stream, bool crc)
 	return (size_t)mpa_frame_build(&frame, stream, MPA_FRAME_MAX);
 }
 
-/* One FPDU from STEP bytes: the value that would be right, and a little beside it where the recipe says so. */
+/*
+ * One FPDU from STEP bytes: the value that would be right, and a little beside it where the recipe
+ * says so.
+ */
 static size_t nearly_right(uint8_t *stream, const uint8_t step[STEP], uint32_t msn[DDP_QUEUES],
 			   bool crc)
 {
