@@ -52,6 +52,9 @@ MAX_WAITING = 2048
 MAX_AUTHENTICATIONS = 16
 """Authentications at the same time; a client has one."""
 
+AUTHENTICATION_DEADLINE = 45.0
+"""Seconds until the first session: who only negotiates must not keep a worker."""
+
 UNAUTHENTICATED_LIMIT = 128 << 10
 """Bytes of a message before somebody has authenticated: a security blob has 64 KiB at most."""
 
@@ -109,6 +112,7 @@ class Connection:
         self._request_bytes = 0
         self._holding = False
         self._draining: asyncio.Task[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
 
     def __str__(self) -> str:
         facts = self.channel.facts
@@ -118,12 +122,20 @@ class Connection:
         """Begin to serve."""
         self.service.connections.add(self)
         self.channel.receive_limit = min(self.channel.receive_limit, UNAUTHENTICATED_LIMIT)
+        self._deadline = asyncio.get_running_loop().call_later(
+            AUTHENTICATION_DEADLINE, self._expire
+        )
         self.channel.start(self._on_message, self._on_closed)
 
     def fail(self, words: str) -> None:
         """End the connection because of what the peer did."""
         self.channel.close(words)
         self._end()
+
+    def _expire(self) -> None:
+        if not self.bindings:
+            self.count("connections_ended_unauthenticated")
+            self.fail(f"nobody authenticated within {AUTHENTICATION_DEADLINE:.0f} s")
 
     def count(self, name: str) -> None:
         """Count a refusal or an event."""
@@ -423,6 +435,9 @@ class Connection:
 
     def bind(self, binding: Binding) -> None:
         """A session may be used on this connection from now on."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
         binding.session.bindings[self] = binding
         self.bindings[binding.session.id] = binding
         self.channel.receive_limit = self.channel.facts.max_fragmented_receive_size
@@ -451,6 +466,8 @@ class Connection:
         if self.closed:
             return
         self.closed = True
+        if self._deadline is not None:
+            self._deadline.cancel()
         self.service.connections.discard(self)
         for _, task, may_go_async in list(self._pending.values()):
             if may_go_async:

@@ -117,11 +117,7 @@ def parameter(parse: Callable[[str], Any], default: Any, documentation: str, *sy
 class General:
     """The parameters of [global]."""
 
-    server_string: str = parameter(text, "smbserver", "What the server says of itself.")
     netbios_name: str = parameter(text, "", "The server's name; the host's name where it is empty.")
-    workgroup: str = parameter(
-        text, "WORKGROUP", "The domain that the server names when a client logs on."
-    )
     interfaces: tuple[str, ...] = parameter(
         names,
         (),
@@ -191,9 +187,6 @@ class General:
         "The control socket of the rdmaproxy to use. Empty: its usual place, or one of our own.",
     )
     rdma_pool_size: int = parameter(size, 64 << 20, "Bytes of memory for RDMA of each worker.")
-    smb_direct_max_read_write_size: int = parameter(
-        size, 8 << 20, "Bytes that one READ or WRITE moves by RDMA at most.", "smbd max io size"
-    )
     log_level: str = parameter(text, "info", "debug, info, warning or error.", "debuglevel")
 
 
@@ -205,9 +198,6 @@ class Share:
     path: str = parameter(text, "", "The folder that is shared.", "directory")
     comment: str = parameter(text, "", "What the share says of itself.")
     available: bool = parameter(boolean, True, "no: the share is switched off.")
-    browseable: bool = parameter(
-        boolean, True, "no: the share does not appear in lists.", "browsable"
-    )
     read_only: bool = parameter(
         boolean, True, "no: files may be changed. Inverse synonym: writable."
     )
@@ -220,7 +210,6 @@ class Share:
         names, (), "Who may only read, whatever `read only` says."
     )
     write_list: tuple[str, ...] = parameter(names, (), "Who may write, whatever `read only` says.")
-    force_user: str = parameter(text, "", "Files are used as this Unix user.")
     create_mask: int = parameter(
         octal, 0o744, "Permission bits that a new file may have.", "create mode"
     )
@@ -243,10 +232,13 @@ INVERSE_SYNONYMS = {"writable": "read only", "writeable": "read only", "write ok
 
 TOLERATED = frozenset(
     {
+        "browsable",
+        "browseable",
         "cache directory",
         "deadtime",
         "disable spoolss",
         "dns proxy",
+        "force user",
         "load printers",
         "lock directory",
         "log file",
@@ -264,10 +256,14 @@ TOLERATED = frozenset(
         "security",
         "server role",
         "server services",
+        "server string",
+        "smb direct max read write size",
+        "smbd max io size",
         "unix extensions",
         "unix password sync",
         "usershare allow guests",
         "vfs objects",
+        "workgroup",
     }
 )
 """Names of Samba's that are accepted without effect."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import uuid
 from collections.abc import Callable, Sequence
@@ -38,7 +39,10 @@ class Server:
             own_path=config.run_directory / "rdmaproxy",
             announce=self._routes.announce_rdma,
         )
-        operations: dict[str, Operation] = {"status": self._status, "reload": self._reload_operation}
+        operations: dict[str, Operation] = {
+            "status": self._status,
+            "reload": self._reload_operation,
+        }
         self._control = ControlSocket(config.control_path, operations)
 
     async def run(self) -> None:
@@ -48,6 +52,8 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reread)
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         await self._control.start()
         try:
             hosts = addresses(self._config)

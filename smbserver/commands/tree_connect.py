@@ -30,7 +30,7 @@ FULL_ACCESS = 0x001F01FF
 READ_ACCESS = 0x001200A9
 """FILE_GENERIC_READ and FILE_GENERIC_EXECUTE."""
 
-IPC = Share(name="IPC$", comment="Interprocess communication", browseable=False)
+IPC = Share(name="IPC$", comment="Interprocess communication")
 
 
 def serve(call: Call) -> Reply:

@@ -182,6 +182,20 @@ async def test_damaged_seal_ends_the_connection(tmp_path: Path) -> None:
         assert running.service.counters["connections_ended_malformed"] == 1
 
 
+@in_loop
+async def test_who_only_negotiates_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path) as running:
+        session = await running.session()
+        monkeypatch.setattr(connection, "AUTHENTICATION_DEADLINE", 0.0)
+        channel = running.channel()
+        channel.send(NEGOTIATE)
+        await ends(channel)
+        assert running.service.counters["connections_ended_unauthenticated"] == 1
+        await session.tree("share")
+
+
 # Flow control
 
 

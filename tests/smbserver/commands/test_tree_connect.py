@@ -42,7 +42,9 @@ async def test_share_and_ipc(tmp_path: Path) -> None:
         assert pipes.share_type == ShareType.PIPE
 
 
-@pytest.mark.parametrize("path", ["", r"\\server", r"share", r"\\server\share\more", r"\\server\no"])
+@pytest.mark.parametrize(
+    "path", ["", r"\\server", r"share", r"\\server\share\more", r"\\server\no"]
+)
 @in_loop
 async def test_names_of_no_share(tmp_path: Path, path: str) -> None:
     async with serving(tmp_path) as running:
