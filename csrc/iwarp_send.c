@@ -23,6 +23,8 @@ enum {
 	BATCH_FPDUS = 64,
 	/* Each FPDU has a piece of text before its payload and one behind it. */
 	BATCH_PIECES = BATCH_FPDUS * 2 + IWARP_SGES_MAX * 4,
+	/* What the kernel does not take is built again, and its CRC with it: rather more calls. */
+	BATCH_BYTES_CRC = 128 << 10,
 	FPDU_TEXT_MAX = MPA_LENGTH_SIZE + DDP_HEADER_MAX + MPA_TRAILER_MAX,
 };
 
@@ -38,7 +40,7 @@ struct batch {
 	struct iovec pieces[BATCH_PIECES];
 	uint8_t text[BATCH_FPDUS * FPDU_TEXT_MAX]; /* headers and trailers */
 	uint32_t entry_count, piece_count, text_used;
-	size_t bytes;
+	size_t bytes, bytes_max;
 };
 
 /* A trailer and the header behind it lie side by side and become one piece. */
@@ -146,7 +148,7 @@ static struct batch_entry *batch_fpdu(struct batch *batch, const struct iwarp_qp
 
 static bool batch_has_room(const struct batch *batch)
 {
-	return batch->entry_count < BATCH_FPDUS && batch->bytes < IWARP_SEND_BUDGET &&
+	return batch->entry_count < BATCH_FPDUS && batch->bytes < batch->bytes_max &&
 	       batch->piece_count + IWARP_SGES_MAX + 2 <= BATCH_PIECES;
 }
 
@@ -175,6 +177,7 @@ static void batch_build(struct batch *batch, const struct iwarp_qp *qp)
 
 	batch->entry_count = batch->piece_count = batch->text_used = 0;
 	batch->bytes = 0;
+	batch->bytes_max = qp->crc ? BATCH_BYTES_CRC : IWARP_SEND_BUDGET;
 	while (work || response) {
 		struct iwarp_work **next = (responding && response) || !work ? &response : &work;
 
