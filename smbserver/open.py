@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from smbserver import access, share_modes
+from smbserver.identity import acting_for
 from smbserver.vfs.directory import Directory
 from smbserver.vfs.file import File
 from smbserver.vfs.metadata import Metadata
@@ -104,7 +105,8 @@ class Open:
             self.file.delete_pending = True
         try:
             if share_modes.leave(self.file, self):
-                self._delete()
+                with acting_for(self.tree):
+                    self._delete()
         except OSError as error:
             log.info("%s was to be deleted on close: %s", self.path, error)
         finally:

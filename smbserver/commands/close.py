@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from smbserver.dispatch import Reply
+from smbserver.identity import as_user
 from smbserver.vfs.errors import status_of
 from smbserver.wire.close import CloseFlags, CloseRequest, CloseResponse
 from smbserver.wire.status import StatusError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _POSTQUERY_ATTRIB = int(CloseFlags.POSTQUERY_ATTRIB)
 
 
+@as_user
 def serve(call: Call) -> Reply:
     """Ends the open; tells the attributes as they were just before, if asked."""
     request = CloseRequest.parse(call.message)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from smbserver import access, share_modes
 from smbserver.dispatch import Reply
+from smbserver.identity import as_user
 from smbserver.open import MAX_OPENS, Open
 from smbserver.vfs import dos_attributes as dos
 from smbserver.vfs.directory import Directory
@@ -92,6 +93,7 @@ class _Wanted:
     allocation: int
 
 
+@as_user
 def serve(call: Call) -> Reply:
     """Answers with a FileId and what the file is."""
     request = CreateRequest.parse(call.message)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from smbserver import access
 from smbserver.dispatch import Reply
+from smbserver.identity import as_user
 from smbserver.open import Listing, Open
 from smbserver.vfs.directory import Directory
 from smbserver.vfs.errors import status_of
@@ -44,6 +45,7 @@ _WITH_SHORT_NAME = (
 )
 
 
+@as_user
 def serve(call: Call) -> Reply:
     """Answers with as many entries as fit."""
     request = QueryDirectoryRequest.parse(call.message)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from smbserver import access, file_security
 from smbserver.dispatch import Reply
 from smbserver.extended_attributes import read_extended_attributes
+from smbserver.identity import as_user
 from smbserver.open import Open
 from smbserver.vfs.errors import status_of
 from smbserver.vfs.metadata import Metadata
@@ -61,6 +62,7 @@ class _Row:
     right: int = 0
 
 
+@as_user
 def serve(call: Call) -> Reply:
     """Answers with the information asked for, or as much of it as there is room for."""
     request = QueryInfoRequest.parse(call.message)

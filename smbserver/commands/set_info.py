@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from smbserver import access, share_modes
 from smbserver.dispatch import Reply
 from smbserver.extended_attributes import PRIVATE_PREFIXES
+from smbserver.identity import as_user
 from smbserver.open import Open
 from smbserver.vfs import dos_attributes as dos
 from smbserver.vfs.directory import Directory
@@ -45,6 +46,7 @@ class _Row:
     right: int = 0
 
 
+@as_user
 def serve(call: Call) -> Reply:
     """Answers when the change is made."""
     request = SetInfoRequest.parse(call.message)
