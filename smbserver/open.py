@@ -87,9 +87,14 @@ class Open:
         """Last component of the path."""
         return self.file.path.rpartition("/")[2]
 
+    @property
+    def is_hidden(self) -> bool:
+        """Whether its name makes it hidden as long as no attributes are stored."""
+        return self.tree.vfs is not None and self.tree.vfs.hides(self.name)
+
     def metadata(self) -> Metadata:
         """What is told of the file: the operating system's facts, and a ChangeTime set by a client."""
-        facts = self.handle.metadata(self.name)
+        facts = self.handle.metadata(self.is_hidden)
         if self.file.change_time is not None and self.file.change_time[0] == facts.change_time:
             facts.change_time = self.file.change_time[1]
         return facts

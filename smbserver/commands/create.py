@@ -239,7 +239,7 @@ def _overwrite(
     opened = _join(call, wanted, handle, path, key, granted)
     try:
         handle.truncate(0)
-        handle.set_attributes(opened.name, wanted.request.file_attributes | dos.ARCHIVE)
+        handle.set_attributes(wanted.request.file_attributes | dos.ARCHIVE)
         if wanted.allocation:
             handle.allocate(wanted.allocation)
     except BaseException:

@@ -101,7 +101,7 @@ def _set_basic(opened: Open, buffer: memoryview) -> None:
     created, accessed, written = (None if time in _KEEP else time for time in times[:3])
     handle = opened.handle
     if basic.file_attributes or created is not None:
-        handle.set_attributes(opened.name, basic.file_attributes or None, created)
+        handle.set_attributes(basic.file_attributes or None, created, opened.is_hidden)
     if accessed is not None or written is not None:
         handle.set_times(
             None if accessed is None else to_unix_ns(accessed),

@@ -36,7 +36,7 @@ class Directory(Handle):
             os.close(fd)
 
 
-def entry_metadata(directory: Directory, name: str) -> Metadata | None:
+def entry_metadata(directory: Directory, name: str, hidden: bool) -> Metadata | None:
     """Of one entry; None when it has gone since, or is a link, which only the share can follow safely."""
     if name in (".", ".."):  # the parent's facts are not shown: for the root they lie outside
         return directory.metadata()
@@ -49,4 +49,4 @@ def entry_metadata(directory: Directory, name: str) -> Metadata | None:
         if error.errno in _GONE:
             return None
         raise
-    return metadata_of(facts, stored, name)
+    return metadata_of(facts, stored, hidden)

@@ -37,9 +37,9 @@ class Handle:
         facts = os.fstat(self.fd)
         return facts.st_dev, facts.st_ino
 
-    def metadata(self, name: str = "") -> Metadata:
-        """Size, times, attributes as of now; the name decides whether a dot file counts as hidden."""
-        return metadata_of(os.fstat(self.fd), read_dos_attributes(self._target), name)
+    def metadata(self, hidden: bool = False) -> Metadata:
+        """Size, times, attributes as of now; `hidden` counts where no attributes are stored."""
+        return metadata_of(os.fstat(self.fd), read_dos_attributes(self._target), hidden)
 
     def file_metadata(self) -> Metadata:
         """Of the file itself, also where the handle is one of its streams."""
@@ -55,10 +55,10 @@ class Handle:
         return facts.st_mode, facts.st_uid, facts.st_gid
 
     def set_attributes(
-        self, name: str, attributes: int | None, creation_time: int | None = None
+        self, attributes: int | None, creation_time: int | None = None, hidden: bool = False
     ) -> None:
         """Stores DOS attributes and creation time; None keeps what is there."""
-        now = self.metadata(name)
+        now = self.metadata(hidden)
         write_dos_attributes(
             self._target,
             DosAttributes(

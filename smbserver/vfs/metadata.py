@@ -30,14 +30,13 @@ class Metadata:
 
 
 def metadata_of(
-    facts: os.stat_result, stored: dos.DosAttributes | None, name: str = ""
+    facts: os.stat_result, stored: dos.DosAttributes | None, hidden: bool = False
 ) -> Metadata:
-    """Joins stat and extended attribute; without the latter, attributes follow from mode and name."""
+    """Joins stat and extended attribute; `hidden` is what counts without the latter."""
     is_directory = stat.S_ISDIR(facts.st_mode)
+    attributes = dos.HIDDEN if hidden else 0
     if stored is not None:
         attributes = stored.attributes
-    else:
-        attributes = dos.HIDDEN if name.startswith(".") and name not in (".", "..") else 0
     if is_directory:
         attributes |= dos.DIRECTORY
     last_write_time = from_unix_ns(facts.st_mtime_ns)

@@ -141,6 +141,10 @@ class Share:
             return _find_spelling(directory.fd, name)
         return name
 
+    def hides(self, name: str) -> bool:
+        """Whether a name counts as hidden until attributes are stored: dot files, unless configured otherwise."""
+        return self.parameters.hide_dot_files and name.startswith(".") and name not in (".", "..")
+
     def is_visible(self, name: str) -> bool:
         """False for names that `veto files` hides."""
         return not any(expression.matches(name) for expression in self._veto)
@@ -237,7 +241,8 @@ class Share:
 
     def entry(self, directory: Directory, path: str, name: str) -> Metadata | None:
         """Facts of an entry of the directory at `path`; None for what has gone or leads out of the share."""
-        found = entry_metadata(directory, name)
+        hidden = self.hides(name)
+        found = entry_metadata(directory, name, hidden)
         if found is not None or not is_shown(name):
             return found
         try:
@@ -246,7 +251,7 @@ class Share:
             return None
         try:
             stored = read_dos_attributes(f"/proc/self/fd/{fd}")
-            return metadata_of(os.fstat(fd), stored, name)
+            return metadata_of(os.fstat(fd), stored, hidden)
         finally:
             os.close(fd)
 

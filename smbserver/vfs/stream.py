@@ -37,9 +37,9 @@ class Stream(Handle):
         """Deletes the stream; the file stays."""
         os.removexattr(self._target, self._attribute)
 
-    def metadata(self, name: str = "") -> Metadata:
+    def metadata(self, hidden: bool = False) -> Metadata:
         """The file's, with the stream's size."""
-        facts = super().metadata(name)
+        facts = super().metadata(hidden)
         facts.size = facts.allocation = self.size
         facts.is_directory = False
         return facts

@@ -3,11 +3,14 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from smbserver import access
 from smbserver.commands import query_directory
 from smbserver.vfs import dos_attributes as dos
 from smbserver.wire.directory_information import CLASSES, DirectoryEntry, parse_entries
+from smbserver.wire.errors import Malformed
 from smbserver.wire.file_id import FileId
 from smbserver.wire.file_information import FileInformationClass as C
 from smbserver.wire.query_directory import (
@@ -15,7 +18,7 @@ from smbserver.wire.query_directory import (
     QueryDirectoryRequest,
     QueryDirectoryResponse,
 )
-from smbserver.wire.status import NtStatus
+from smbserver.wire.status import NtStatus, StatusError
 
 from .conftest import Server
 
@@ -123,3 +126,32 @@ def test_entries_that_went_meanwhile_and_links_out_are_left_out(
     (server.path / "b.txt").unlink()
     (server.path / "in").unlink()
     assert names(query(server, folder)) == ["..", "a b.TXT", "folder", "größe 😀.md"]
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    kind=st.integers(0, 65),
+    pattern=st.text(st.characters(), max_size=8) | st.text(alphabet='*?<>".a\0/\\:', max_size=8),
+    flags=st.integers(0, 255),
+    room=st.integers(0, 2000),
+    index=st.integers(0, 0xFFFFFFFF),
+    cut=st.integers(0, 60),
+)
+def test_only_refusals_come_out(
+    server: Server,
+    folder: FileId,
+    kind: int,
+    pattern: str,
+    flags: int,
+    room: int,
+    index: int,
+    cut: int,
+) -> None:
+    request = QueryDirectoryRequest(kind, folder, pattern, room, flags, index).pack()
+    call = server.call(request[: len(request) - cut], server.session.opens[folder.volatile])
+    try:
+        query_directory.serve(call)
+    except (StatusError, Malformed):
+        pass

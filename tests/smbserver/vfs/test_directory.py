@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 
+from smbserver.parameters import Share as ShareParameters
 from smbserver.vfs import dos_attributes as dos
+from smbserver.vfs import open_share
 from smbserver.vfs.directory import Directory
 
 from .conftest import Folder
@@ -20,6 +22,9 @@ def test_a_listing_shows_what_a_client_can_name(folder: Folder) -> None:
     assert share.entry(directory, "", "dir").attributes == dos.DIRECTORY
     assert share.entry(directory, "", "b").attributes == dos.NORMAL
     assert share.entry(directory, "", ".hidden").attributes == dos.HIDDEN
+    shown = open_share(ShareParameters(path=str(folder.path), hide_dot_files=False))
+    assert shown.entry(directory, "", ".hidden").attributes == dos.NORMAL
+    shown.close()
     assert share.entry(directory, "", "..").inode == os.stat(folder.path).st_ino
     assert share.entry(directory, "", "gone") is None
     assert not directory.is_empty()
