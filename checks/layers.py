@@ -35,7 +35,7 @@ RANKS = (
     (r"fabric_\w+|iwarp\w*", 4),
     (r"smbd_wire|smbd_connection\.h", 5),
     (r"pool", 5),
-    (r"smbd_connection\.c|smbd_negotiation\.c|smbd_state\.h", 7),
+    (r"smbd_(connection|negotiation|completions|posting|timers)\.c|smbd_state\.h", 7),
     (r"smbd_\w+", 6),
     (r"channel\w*", 8),
     (r"engine\w*", 9),

@@ -22,7 +22,8 @@ int smbd_buffers_create(struct fabric_device *device, struct smbd_buffers *ret)
 	int error;
 
 	ret->length = send_length + (size_t)ret->receive.count * ret->receive.size;
-	mapping = mmap(NULL, ret->length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	mapping = mmap(NULL, ret->length, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (mapping == MAP_FAILED)
 		return -errno;
 	/* A huge page would bring 2 MiB with the first byte. */

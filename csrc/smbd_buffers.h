@@ -12,9 +12,9 @@
 
 struct smbd_slots {
 	uint8_t *base;
-	uint32_t size;  /* bytes of one slot */
+	uint32_t size; /* bytes of one slot */
 	uint32_t count;
-	uint32_t free;  /* numbers on the stack */
+	uint32_t free; /* numbers on the stack */
 	uint16_t *stack;
 };
 

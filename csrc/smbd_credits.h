@@ -28,25 +28,31 @@ enum {
 };
 
 struct smbd_credits {
-	uint32_t send;           /* messages that we may send */
-	uint32_t send_target;    /* how many we would like: CreditsRequested of every message */
+	uint32_t send;	      /* messages that we may send */
+	uint32_t send_target; /* how many we would like: CreditsRequested of every message */
 	uint32_t posted;
 	uint32_t receive;
 	uint32_t grantable;
 	uint32_t receive_target; /* how many the peer would like */
-	uint32_t receive_max;    /* how many we post at most */
+	uint32_t receive_max;	 /* how many we post at most */
 };
 
 /* Receiving. */
 uint32_t smbd_credits_missing(const struct smbd_credits *credits); /* receives to be posted */
-void smbd_credits_posted(struct smbd_credits *credits);           /* one receive was posted */
-bool smbd_credits_used(struct smbd_credits *credits);             /* one arrived; false: the peer had no credit */
-bool smbd_credits_granted(struct smbd_credits *credits, uint16_t granted); /* by the peer; false: too many */
+void smbd_credits_posted(struct smbd_credits *credits);		   /* one receive was posted */
+bool smbd_credits_used(
+	struct smbd_credits *credits); /* one arrived; false: the peer had no credit */
+bool smbd_credits_granted(struct smbd_credits *credits,
+			  uint16_t granted); /* by the peer; false: too many */
 
 /* Sending. */
-bool smbd_credits_may_send(const struct smbd_credits *credits); /* any message; the last-credit rule is here */
-uint16_t smbd_credits_grant(struct smbd_credits *credits);      /* takes CreditsGranted for a message going out */
-uint16_t smbd_credits_spend(struct smbd_credits *credits);      /* the same, and pays one credit for it */
-bool smbd_credits_peer_is_low(const struct smbd_credits *credits); /* grant now, with an empty message if need be */
+bool smbd_credits_may_send(
+	const struct smbd_credits *credits); /* any message; the last-credit rule is here */
+uint16_t
+smbd_credits_grant(struct smbd_credits *credits); /* takes CreditsGranted for a message going out */
+uint16_t
+smbd_credits_spend(struct smbd_credits *credits); /* the same, and pays one credit for it */
+bool smbd_credits_peer_is_low(
+	const struct smbd_credits *credits); /* grant now, with an empty message if need be */
 
 #endif

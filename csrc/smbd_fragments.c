@@ -3,19 +3,80 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum {
+	LARGE_MESSAGE =
+		64
+		<< 10, /* bytes from which a message's memory is worth keeping; room is a multiple of it */
+	SPARES_MAX = 4, /* kept per thread: a message in and out of each of two busy connections */
+	SPARE_MAX = 2 << 20, /* bytes; larger ones are rare, and are given back */
+};
+
+static _Thread_local struct smbd_message *spares;
+static _Thread_local unsigned spare_count;
+static _Thread_local unsigned
+	spare_users; /* connections of this thread; without any, nothing is kept */
+
+void smbd_spares_hold(void)
+{
+	spare_users++;
+}
+
+void smbd_spares_release(void)
+{
+	if (--spare_users > 0)
+		return;
+	for (; spare_count > 0; spare_count--) {
+		struct smbd_message *message = spares;
+
+		spares = message->next;
+		free(message);
+	}
+}
+
+static struct smbd_message *take_spare(uint32_t length)
+{
+	for (struct smbd_message **place = &spares; *place; place = &(*place)->next) {
+		struct smbd_message *message = *place;
+
+		if (message->room < length)
+			continue;
+		*place = message->next;
+		spare_count--;
+		return message;
+	}
+	return NULL;
+}
+
 struct smbd_message *smbd_message_create(uint32_t length)
 {
-	struct smbd_message *message = malloc(sizeof(*message) + (size_t)length);
+	uint64_t room = length;
+	struct smbd_message *message = NULL;
 
+	if (length >= LARGE_MESSAGE) {
+		room = ((uint64_t)length + LARGE_MESSAGE - 1) / LARGE_MESSAGE * LARGE_MESSAGE;
+		message = take_spare(length);
+	}
+	if (message)
+		room = message->room;
+	else
+		message = malloc(sizeof(*message) + room);
 	if (!message)
 		return NULL;
-	*message = (struct smbd_message){.length = length};
+	*message = (struct smbd_message){.length = length,
+					 .room = (uint32_t)(room < UINT32_MAX ? room : UINT32_MAX)};
 	return message;
 }
 
 void smbd_message_destroy(struct smbd_message *message)
 {
-	free(message);
+	if (!message || message->room < LARGE_MESSAGE || message->room > SPARE_MAX ||
+	    spare_count == SPARES_MAX || spare_users == 0) {
+		free(message);
+		return;
+	}
+	message->next = spares;
+	spares = message;
+	spare_count++;
 }
 
 void smbd_outgoing_add(struct smbd_outgoing *outgoing, struct smbd_message *message)
@@ -43,8 +104,8 @@ static struct smbd_message *take_first(struct smbd_outgoing *outgoing)
 	return message;
 }
 
-struct smbd_message *smbd_outgoing_cut(struct smbd_outgoing *outgoing, uint32_t size, uint8_t *payload,
-				       struct smbd_data_transfer *header)
+struct smbd_message *smbd_outgoing_cut(struct smbd_outgoing *outgoing, uint32_t size,
+				       uint8_t *payload, struct smbd_data_transfer *header)
 {
 	struct smbd_message *message = outgoing->first;
 	uint32_t left = message->length - message->done;
@@ -76,8 +137,9 @@ static const char *begin(struct smbd_incoming *incoming, uint64_t total)
 	return "no memory for the peer's message";
 }
 
-const char *smbd_incoming_add(struct smbd_incoming *incoming, const struct smbd_data_transfer *header,
-			      const uint8_t *payload, struct smbd_message **complete)
+const char *smbd_incoming_add(struct smbd_incoming *incoming,
+			      const struct smbd_data_transfer *header, const uint8_t *payload,
+			      struct smbd_message **complete)
 {
 	uint64_t total = (uint64_t)header->length + header->remaining;
 	const char *words = NULL;

@@ -21,12 +21,16 @@ static inline uint64_t smbd_message_cost(const struct smbd_message *message)
 	return (uint64_t)SMBD_MESSAGE_OVERHEAD + message->length;
 }
 
+/* While somebody of this thread holds them, the memory of a few large messages is kept for the next ones. */
+void smbd_spares_hold(void);
+void smbd_spares_release(void);
+
 /* Messages on their way out; the first one may be partly sent. */
 struct smbd_outgoing {
 	struct smbd_message *first, *last;
-	uint64_t bytes;  /* the cost of all of them */
+	uint64_t bytes;	 /* the cost of all of them */
 	uint64_t queued; /* messages ever queued: their order among Writes, see smbd_rdma.h */
-	uint64_t sent;   /* messages whose last segment has been cut */
+	uint64_t sent;	 /* messages whose last segment has been cut */
 };
 
 void smbd_outgoing_add(struct smbd_outgoing *outgoing, struct smbd_message *message);
@@ -34,20 +38,21 @@ void smbd_outgoing_add(struct smbd_outgoing *outgoing, struct smbd_message *mess
  * Cuts the next segment, at most `size` bytes of payload, into `payload`, and fills `remaining` and `length` of the
  * header. With its last segment the message leaves the queue and is returned (the caller's); else NULL.
  */
-struct smbd_message *smbd_outgoing_cut(struct smbd_outgoing *outgoing, uint32_t size, uint8_t *payload,
-				       struct smbd_data_transfer *header);
+struct smbd_message *smbd_outgoing_cut(struct smbd_outgoing *outgoing, uint32_t size,
+				       uint8_t *payload, struct smbd_data_transfer *header);
 void smbd_outgoing_clear(struct smbd_outgoing *outgoing);
 
 /* The one message that is being put together. */
 struct smbd_incoming {
 	struct smbd_message *message; /* NULL between messages */
-	uint32_t size_max;            /* bytes of one message: our MaxFragmentedSize */
-	bool out_of_memory;           /* why smbd_incoming_add said no */
+	uint32_t size_max;	      /* bytes of one message: our MaxFragmentedSize */
+	bool out_of_memory;	      /* why smbd_incoming_add said no */
 };
 
 /* Adds a segment that has payload. `complete`: the whole message (the caller's), or NULL. Returns what is wrong. */
-const char *smbd_incoming_add(struct smbd_incoming *incoming, const struct smbd_data_transfer *header,
-			      const uint8_t *payload, struct smbd_message **complete);
+const char *smbd_incoming_add(struct smbd_incoming *incoming,
+			      const struct smbd_data_transfer *header, const uint8_t *payload,
+			      struct smbd_message **complete);
 void smbd_incoming_clear(struct smbd_incoming *incoming);
 
 #endif

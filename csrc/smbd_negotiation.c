@@ -55,7 +55,8 @@ static void send_request(struct smbd_connection *connection)
 	post(connection, slot, SMBD_NEGOTIATE_REQUEST_SIZE);
 }
 
-static void send_response(struct smbd_connection *connection, const struct smbd_negotiate_response *response)
+static void send_response(struct smbd_connection *connection,
+			  const struct smbd_negotiate_response *response)
 {
 	uint32_t slot = smbd_slots_take(&connection->buffers.send);
 
@@ -71,13 +72,15 @@ static void take_limits(struct smbd_connection *connection)
 	uint32_t depth = smaller(connection->config.read_depth, qp->limits.initiator_depth);
 
 	if (qp->device->transport == FABRIC_TRANSPORT_IWARP &&
-	    smbd_private_data_parse(qp->private_data, qp->private_data_length, &data) && data.ird > 0)
+	    smbd_private_data_parse(qp->private_data, qp->private_data_length, &data) &&
+	    data.ird > 0)
 		depth = smaller(depth, data.ird);
 	connection->rdma.depth = depth;
-	connection->rdma.transfer_bytes = qp->limits.transfer_bytes < UINT32_MAX ? qp->limits.transfer_bytes
-										 : UINT32_MAX;
+	connection->rdma.transfer_bytes =
+		qp->limits.transfer_bytes < UINT32_MAX ? qp->limits.transfer_bytes : UINT32_MAX;
 	connection->queue.limit = smaller(connection->queue.limit, qp->limits.send_queue);
-	connection->credits.receive_max = smaller(connection->credits.receive_max, qp->limits.receive_queue);
+	connection->credits.receive_max =
+		smaller(connection->credits.receive_max, qp->limits.receive_queue);
 }
 
 static void established(struct smbd_connection *connection, nanoseconds now)
@@ -111,7 +114,8 @@ static void refuse_version(struct smbd_connection *connection, nanoseconds now)
 	if (connection->state != SMBD_NEGOTIATING)
 		return;
 	connection->reason = CLOSE_NEGOTIATION;
-	snprintf(connection->words, sizeof(connection->words), "the client does not speak SMB Direct version 1.0");
+	snprintf(connection->words, sizeof(connection->words),
+		 "the client does not speak SMB Direct version 1.0");
 	connection->closing = now;
 	smbd_enter(connection, SMBD_CLOSING);
 }
@@ -128,17 +132,20 @@ static const char *unacceptable_request(const struct smbd_negotiate_request *req
 }
 
 /* Receives are posted before they are granted: the client may use them as soon as it has the response. */
-static void accept_request(struct smbd_connection *connection, const struct smbd_negotiate_request *request)
+static void accept_request(struct smbd_connection *connection,
+			   const struct smbd_negotiate_request *request)
 {
 	connection->max_receive_size =
-		at_least(SMBD_RECEIVE_SIZE_MIN, smaller(connection->max_receive_size, request->preferred_send_size));
+		at_least(SMBD_RECEIVE_SIZE_MIN,
+			 smaller(connection->max_receive_size, request->preferred_send_size));
 	connection->max_send_size = smaller(connection->max_send_size, request->max_receive_size);
 	connection->max_fragmented_send_size = request->max_fragmented_size;
 	connection->credits.receive_target = request->credits_requested;
 	smbd_post_receives(connection);
 }
 
-static void receive_request(struct smbd_connection *connection, const uint8_t *bytes, uint32_t length, nanoseconds now)
+static void receive_request(struct smbd_connection *connection, const uint8_t *bytes,
+			    uint32_t length, nanoseconds now)
 {
 	struct smbd_negotiate_request request;
 	struct smbd_negotiate_response response;
@@ -196,8 +203,8 @@ static const char *unacceptable_response(const struct smbd_connection *connectio
 	return NULL;
 }
 
-static void receive_response(struct smbd_connection *connection, const uint8_t *bytes, uint32_t length,
-			     nanoseconds now)
+static void receive_response(struct smbd_connection *connection, const uint8_t *bytes,
+			     uint32_t length, nanoseconds now)
 {
 	struct smbd_negotiate_response response;
 	const char *words = smbd_negotiate_response_parse(bytes, length, &response);
@@ -211,7 +218,8 @@ static void receive_response(struct smbd_connection *connection, const uint8_t *
 		refuse(connection, CLOSE_NEGOTIATION, words);
 		return;
 	}
-	connection->max_receive_size = at_least(SMBD_RECEIVE_SIZE_MIN, response.preferred_send_size);
+	connection->max_receive_size =
+		at_least(SMBD_RECEIVE_SIZE_MIN, response.preferred_send_size);
 	connection->max_send_size = smaller(connection->max_send_size, response.max_receive_size);
 	connection->max_fragmented_send_size = response.max_fragmented_size;
 	connection->max_read_write_size = response.max_read_write_size;
@@ -220,8 +228,8 @@ static void receive_response(struct smbd_connection *connection, const uint8_t *
 	established(connection, now);
 }
 
-void smbd_negotiation_receive(struct smbd_connection *connection, const uint8_t *bytes, uint32_t length,
-			      nanoseconds now)
+void smbd_negotiation_receive(struct smbd_connection *connection, const uint8_t *bytes,
+			      uint32_t length, nanoseconds now)
 {
 	if (connection->role == SMBD_SERVER)
 		receive_request(connection, bytes, length, now);

@@ -56,8 +56,8 @@ static struct fabric_work *add_ordered(struct smbd_chain *chain, const struct fa
 	return work;
 }
 
-void smbd_chain_send(struct smbd_chain *chain, uint32_t slot, uint8_t *address, uint32_t length, bool invalidate,
-		     uint32_t token)
+void smbd_chain_send(struct smbd_chain *chain, uint32_t slot, uint8_t *address, uint32_t length,
+		     bool invalidate, uint32_t token)
 {
 	struct fabric_sge sge = {.address = address, .length = length, .region = chain->slots};
 	struct smbd_ordered ordered = {.slot = slot};
@@ -67,8 +67,8 @@ void smbd_chain_send(struct smbd_chain *chain, uint32_t slot, uint8_t *address, 
 	work->remote_token = invalidate ? token : 0;
 }
 
-void smbd_chain_write(struct smbd_chain *chain, struct smbd_rdma_transfer *transfer, const struct fabric_sge *sge,
-		      uint64_t remote_offset, uint32_t remote_token)
+void smbd_chain_write(struct smbd_chain *chain, struct smbd_rdma_transfer *transfer,
+		      const struct fabric_sge *sge, uint64_t remote_offset, uint32_t remote_token)
 {
 	struct smbd_ordered ordered = {.transfer = transfer, .bytes = sge->length};
 	struct fabric_work *work = add_ordered(chain, sge, &ordered);
@@ -78,8 +78,8 @@ void smbd_chain_write(struct smbd_chain *chain, struct smbd_rdma_transfer *trans
 	work->remote_token = remote_token;
 }
 
-void smbd_chain_read(struct smbd_chain *chain, uint32_t place, const struct fabric_sge *sge, uint64_t remote_offset,
-		     uint32_t remote_token)
+void smbd_chain_read(struct smbd_chain *chain, uint32_t place, const struct fabric_sge *sge,
+		     uint64_t remote_offset, uint32_t remote_token)
 {
 	struct fabric_work *work = add(chain, sge);
 

@@ -30,8 +30,9 @@ enum {
 	 * and binds. Adapters give 4,096 and more.
 	 */
 	SMBD_SEND_QUEUE = 512,
-	SMBD_SIGNAL_EVERY = 16, /* Sends and Writes; slots come back while a long chain is under way */
-	SMBD_CHAIN_MAX = 64,    /* requests handed over in one call: 5 KiB of stack */
+	SMBD_SIGNAL_EVERY =
+		16,	     /* Sends and Writes; slots come back while a long chain is under way */
+	SMBD_CHAIN_MAX = 64, /* requests handed over in one call: 5 KiB of stack */
 };
 
 static inline uint64_t smbd_id(enum smbd_tag tag, uint64_t index)
@@ -52,8 +53,8 @@ static inline uint64_t smbd_id_index(uint64_t id)
 /* One Send or Write that was posted and that no completion has vouched for. */
 struct smbd_ordered {
 	struct smbd_rdma_transfer *transfer; /* of a Write; NULL: a Send */
-	uint32_t slot;                       /* of a Send */
-	uint32_t bytes;                      /* of a Write */
+	uint32_t slot;			     /* of a Send */
+	uint32_t bytes;			     /* of a Write */
 };
 
 struct smbd_queue {
@@ -70,7 +71,7 @@ struct smbd_chain {
 	struct fabric_region *slots; /* the region that Sends lie in */
 	uint32_t count;
 	struct fabric_work *ordered; /* the last Send or Write of the chain */
-	int error;                   /* of the first fabric_post that was refused */
+	int error;		     /* of the first fabric_post that was refused */
 	struct fabric_work works[SMBD_CHAIN_MAX];
 	struct fabric_sge sges[SMBD_CHAIN_MAX];
 };
@@ -87,12 +88,12 @@ void smbd_queue_finish(struct smbd_queue *queue); /* one Read, exposure or revoc
 void smbd_chain_begin(struct smbd_chain *chain, struct fabric_qp *qp, struct smbd_queue *queue,
 		      struct fabric_region *slots);
 /* The queue must have room. A full chain is posted first. */
-void smbd_chain_send(struct smbd_chain *chain, uint32_t slot, uint8_t *address, uint32_t length, bool invalidate,
-		     uint32_t token);
-void smbd_chain_write(struct smbd_chain *chain, struct smbd_rdma_transfer *transfer, const struct fabric_sge *sge,
-		      uint64_t remote_offset, uint32_t remote_token);
-void smbd_chain_read(struct smbd_chain *chain, uint32_t place, const struct fabric_sge *sge, uint64_t remote_offset,
-		     uint32_t remote_token);
+void smbd_chain_send(struct smbd_chain *chain, uint32_t slot, uint8_t *address, uint32_t length,
+		     bool invalidate, uint32_t token);
+void smbd_chain_write(struct smbd_chain *chain, struct smbd_rdma_transfer *transfer,
+		      const struct fabric_sge *sge, uint64_t remote_offset, uint32_t remote_token);
+void smbd_chain_read(struct smbd_chain *chain, uint32_t place, const struct fabric_sge *sge,
+		     uint64_t remote_offset, uint32_t remote_token);
 int smbd_chain_post(struct smbd_chain *chain); /* 0 or the first error of this chain */
 
 #endif

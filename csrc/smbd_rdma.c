@@ -48,7 +48,9 @@ static void append(struct smbd_rdma *rdma, struct smbd_rdma_transfer *transfer)
 		rdma->all.first = transfer;
 	rdma->all.last = transfer;
 	rdma->count++;
-	append_waiting(transfer->request.direction == SMBD_RDMA_WRITE ? &rdma->writes : &rdma->reads, transfer);
+	append_waiting(transfer->request.direction == SMBD_RDMA_WRITE ? &rdma->writes
+								      : &rdma->reads,
+		       transfer);
 }
 
 int smbd_rdma_add(struct smbd_rdma *rdma, const struct smbd_transfer *request, uint64_t messages)
@@ -65,7 +67,8 @@ int smbd_rdma_add(struct smbd_rdma *rdma, const struct smbd_transfer *request, u
 	transfer = malloc(sizeof(*transfer) + size);
 	if (!transfer)
 		return -ENOMEM;
-	*transfer = (struct smbd_rdma_transfer){.request = *request, .messages = messages, .status = FABRIC_FLUSHED};
+	*transfer = (struct smbd_rdma_transfer){
+		.request = *request, .messages = messages, .status = FABRIC_FLUSHED};
 	memcpy(transfer->descriptors, request->descriptors, size);
 	transfer->request.descriptors = transfer->descriptors;
 	append(rdma, transfer);
@@ -92,8 +95,8 @@ static struct piece cut(struct smbd_rdma *rdma, struct smbd_transfer_list *list)
 {
 	struct smbd_rdma_transfer *transfer = list->first;
 	const struct buffer_descriptor *descriptor = &transfer->descriptors[transfer->descriptor];
-	uint64_t length = smallest(transfer->request.length - transfer->cut, descriptor->length - transfer->place,
-				   rdma->transfer_bytes);
+	uint64_t length = smallest(transfer->request.length - transfer->cut,
+				   descriptor->length - transfer->place, rdma->transfer_bytes);
 	struct piece piece = {
 		.sge = {.address = transfer->request.address + transfer->cut,
 			.length = (uint32_t)length,
@@ -132,7 +135,8 @@ void smbd_rdma_post_read(struct smbd_rdma *rdma, struct smbd_chain *chain)
 
 	while (rdma->outstanding_reads[place].transfer)
 		place++;
-	rdma->outstanding_reads[place] = (struct smbd_read){.transfer = transfer, .bytes = piece.sge.length};
+	rdma->outstanding_reads[place] =
+		(struct smbd_read){.transfer = transfer, .bytes = piece.sge.length};
 	rdma->outstanding++;
 	smbd_chain_read(chain, place, &piece.sge, piece.remote_offset, piece.remote_token);
 }
@@ -152,7 +156,8 @@ static void remove_from_all(struct smbd_rdma *rdma, struct smbd_rdma_transfer *t
 	rdma->count--;
 }
 
-static struct smbd_rdma_transfer *moved(struct smbd_rdma *rdma, struct smbd_rdma_transfer *transfer, uint32_t bytes)
+static struct smbd_rdma_transfer *moved(struct smbd_rdma *rdma, struct smbd_rdma_transfer *transfer,
+					uint32_t bytes)
 {
 	transfer->moved += bytes;
 	if (transfer->moved < transfer->request.length)
@@ -162,8 +167,8 @@ static struct smbd_rdma_transfer *moved(struct smbd_rdma *rdma, struct smbd_rdma
 	return transfer;
 }
 
-struct smbd_rdma_transfer *smbd_rdma_written(struct smbd_rdma *rdma, struct smbd_rdma_transfer *transfer,
-					     uint32_t bytes)
+struct smbd_rdma_transfer *smbd_rdma_written(struct smbd_rdma *rdma,
+					     struct smbd_rdma_transfer *transfer, uint32_t bytes)
 {
 	rdma->written_bytes += bytes;
 	return moved(rdma, transfer, bytes);

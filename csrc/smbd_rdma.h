@@ -19,13 +19,15 @@ enum {
 
 struct smbd_rdma_transfer {
 	struct smbd_transfer request; /* its descriptors are those at the end of this structure */
-	struct smbd_rdma_transfer *previous, *next; /* all of the connection, in the order of their arrival */
-	struct smbd_rdma_transfer *waiting;         /* the next one that is not cut to its end */
-	uint64_t messages;          /* Writes: messages queued before this one */
-	uint64_t cut;               /* bytes posted so far */
-	uint64_t moved;             /* bytes completed */
-	uint32_t descriptor, place; /* where the next piece begins: a descriptor and the bytes of it that are used */
-	enum fabric_status status;  /* what to report if it cannot be finished */
+	struct smbd_rdma_transfer *previous,
+		*next; /* all of the connection, in the order of their arrival */
+	struct smbd_rdma_transfer *waiting; /* the next one that is not cut to its end */
+	uint64_t messages;		    /* Writes: messages queued before this one */
+	uint64_t cut;			    /* bytes posted so far */
+	uint64_t moved;			    /* bytes completed */
+	uint32_t descriptor,
+		place; /* where the next piece begins: a descriptor and the bytes of it that are used */
+	enum fabric_status status; /* what to report if it cannot be finished */
 	struct buffer_descriptor descriptors[];
 };
 
@@ -39,12 +41,12 @@ struct smbd_read {
 };
 
 struct smbd_rdma {
-	struct smbd_transfer_list all;    /* linked by previous and next */
+	struct smbd_transfer_list all;	  /* linked by previous and next */
 	struct smbd_transfer_list writes; /* not cut to their end, linked by waiting */
 	struct smbd_transfer_list reads;
 	uint32_t count;
 	uint64_t transfer_bytes; /* of one work request: the device's limit */
-	uint32_t depth;          /* Reads that may be outstanding */
+	uint32_t depth;		 /* Reads that may be outstanding */
 	uint32_t outstanding;
 	struct smbd_read outstanding_reads[SMBD_READ_DEPTH_MAX];
 	uint64_t written_bytes, read_bytes;
@@ -58,8 +60,8 @@ void smbd_rdma_post_write(struct smbd_rdma *rdma, struct smbd_chain *chain);
 void smbd_rdma_post_read(struct smbd_rdma *rdma, struct smbd_chain *chain);
 
 /* A piece of a Write, or the Read in `place`, moved its bytes. Returns the transfer if that was the last of it. */
-struct smbd_rdma_transfer *smbd_rdma_written(struct smbd_rdma *rdma, struct smbd_rdma_transfer *transfer,
-					     uint32_t bytes);
+struct smbd_rdma_transfer *smbd_rdma_written(struct smbd_rdma *rdma,
+					     struct smbd_rdma_transfer *transfer, uint32_t bytes);
 struct smbd_rdma_transfer *smbd_rdma_read(struct smbd_rdma *rdma, uint64_t place);
 /* The Read in `place` failed: remembers why. */
 void smbd_rdma_read_failed(struct smbd_rdma *rdma, uint64_t place, enum fabric_status status);

@@ -47,11 +47,13 @@ static bool in_region(const struct fabric_region *region, const uint8_t *address
 {
 	uintptr_t base = (uintptr_t)region->base, from = (uintptr_t)address;
 
-	return from >= base && from - base <= region->length && length <= region->length - (from - base);
+	return from >= base && from - base <= region->length &&
+	       length <= region->length - (from - base);
 }
 
-int smbd_windows_expose(struct smbd_windows *windows, uint64_t operation, struct fabric_region *region,
-			uint8_t *address, uint64_t length, unsigned access)
+int smbd_windows_expose(struct smbd_windows *windows, uint64_t operation,
+			struct fabric_region *region, uint8_t *address, uint64_t length,
+			unsigned access)
 {
 	unsigned known = FABRIC_PEER_READS | FABRIC_PEER_WRITES;
 	struct smbd_window *window;
@@ -118,7 +120,8 @@ int smbd_windows_post(struct smbd_windows *windows, struct fabric_qp *qp, struct
 	return 0;
 }
 
-struct smbd_window *smbd_windows_find(struct smbd_windows *windows, uint64_t place, enum smbd_window_state state)
+struct smbd_window *smbd_windows_find(struct smbd_windows *windows, uint64_t place,
+				      enum smbd_window_state state)
 {
 	if (place >= windows->size || windows->table[place].state != state)
 		return NULL;

@@ -11,12 +11,12 @@
 #include "smbd_queue.h"
 
 enum smbd_window_state {
-	SMBD_WINDOW_FREE = 0,  /* the place is not used */
-	SMBD_WINDOW_EXPOSE,    /* to be exposed, waits for the send queue */
-	SMBD_WINDOW_EXPOSING,  /* posted */
-	SMBD_WINDOW_EXPOSED,   /* the peer knows its token, or may */
-	SMBD_WINDOW_REVOKE,    /* to be revoked, waits for the send queue */
-	SMBD_WINDOW_REVOKING,  /* posted */
+	SMBD_WINDOW_FREE = 0, /* the place is not used */
+	SMBD_WINDOW_EXPOSE,   /* to be exposed, waits for the send queue */
+	SMBD_WINDOW_EXPOSING, /* posted */
+	SMBD_WINDOW_EXPOSED,  /* the peer knows its token, or may */
+	SMBD_WINDOW_REVOKE,   /* to be revoked, waits for the send queue */
+	SMBD_WINDOW_REVOKING, /* posted */
 };
 
 struct smbd_window {
@@ -38,8 +38,9 @@ struct smbd_windows {
 };
 
 /* 0; -EINVAL: range or access; -EBUSY: SMBD_WINDOWS_MAX; -ENOMEM. */
-int smbd_windows_expose(struct smbd_windows *windows, uint64_t operation, struct fabric_region *region,
-			uint8_t *address, uint64_t length, unsigned access);
+int smbd_windows_expose(struct smbd_windows *windows, uint64_t operation,
+			struct fabric_region *region, uint8_t *address, uint64_t length,
+			unsigned access);
 /* 0; -ENOENT: no window of this token, or it is being revoked. */
 int smbd_windows_revoke(struct smbd_windows *windows, uint64_t operation, uint32_t token);
 
@@ -47,7 +48,8 @@ int smbd_windows_revoke(struct smbd_windows *windows, uint64_t operation, uint32
 int smbd_windows_post(struct smbd_windows *windows, struct fabric_qp *qp, struct smbd_queue *queue);
 
 /* A completion: the window in `place` if it is in `state`, else NULL. */
-struct smbd_window *smbd_windows_find(struct smbd_windows *windows, uint64_t place, enum smbd_window_state state);
+struct smbd_window *smbd_windows_find(struct smbd_windows *windows, uint64_t place,
+				      enum smbd_window_state state);
 void smbd_windows_free(struct smbd_windows *windows, struct smbd_window *window);
 void smbd_windows_clear(struct smbd_windows *windows);
 

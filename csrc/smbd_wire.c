@@ -17,7 +17,8 @@ static uint64_t get64(const uint8_t *bytes)
 
 static uint32_t get32_big(const uint8_t *bytes)
 {
-	return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
+	return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 |
+	       bytes[3];
 }
 
 static void put16(uint8_t *bytes, uint16_t value)
@@ -46,7 +47,8 @@ static void put32_big(uint8_t *bytes, uint32_t value)
 	bytes[3] = (uint8_t)value;
 }
 
-const char *smbd_negotiate_request_parse(const uint8_t *bytes, size_t length, struct smbd_negotiate_request *ret)
+const char *smbd_negotiate_request_parse(const uint8_t *bytes, size_t length,
+					 struct smbd_negotiate_request *ret)
 {
 	if (length < SMBD_NEGOTIATE_REQUEST_SIZE)
 		return "a Negotiate Request is shorter than 20 bytes";
@@ -71,7 +73,8 @@ void smbd_negotiate_request_build(const struct smbd_negotiate_request *request,
 	put32(ret + 16, request->max_fragmented_size);
 }
 
-const char *smbd_negotiate_response_parse(const uint8_t *bytes, size_t length, struct smbd_negotiate_response *ret)
+const char *smbd_negotiate_response_parse(const uint8_t *bytes, size_t length,
+					  struct smbd_negotiate_response *ret)
 {
 	if (length < SMBD_NEGOTIATE_RESPONSE_SIZE)
 		return "a Negotiate Response is shorter than 32 bytes";
@@ -104,8 +107,8 @@ void smbd_negotiate_response_build(const struct smbd_negotiate_response *respons
 	put32(ret + 28, response->max_fragmented_size);
 }
 
-const char *smbd_data_transfer_parse(const uint8_t *bytes, size_t length, struct smbd_data_transfer *ret,
-				     const uint8_t **payload)
+const char *smbd_data_transfer_parse(const uint8_t *bytes, size_t length,
+				     struct smbd_data_transfer *ret, const uint8_t **payload)
 {
 	uint64_t offset;
 
@@ -132,7 +135,8 @@ const char *smbd_data_transfer_parse(const uint8_t *bytes, size_t length, struct
 	return NULL;
 }
 
-uint32_t smbd_data_transfer_build(const struct smbd_data_transfer *transfer, uint8_t ret[SMBD_DATA_OFFSET])
+uint32_t smbd_data_transfer_build(const struct smbd_data_transfer *transfer,
+				  uint8_t ret[SMBD_DATA_OFFSET])
 {
 	put16(ret, transfer->credits_requested);
 	put16(ret + 2, transfer->credits_granted);
@@ -147,14 +151,16 @@ uint32_t smbd_data_transfer_build(const struct smbd_data_transfer *transfer, uin
 	return SMBD_DATA_OFFSET;
 }
 
-void smbd_descriptor_parse(const uint8_t bytes[BUFFER_DESCRIPTOR_SIZE], struct buffer_descriptor *ret)
+void smbd_descriptor_parse(const uint8_t bytes[BUFFER_DESCRIPTOR_SIZE],
+			   struct buffer_descriptor *ret)
 {
 	ret->offset = get64(bytes);
 	ret->token = get32(bytes + 8);
 	ret->length = get32(bytes + 12);
 }
 
-void smbd_descriptor_build(const struct buffer_descriptor *descriptor, uint8_t ret[BUFFER_DESCRIPTOR_SIZE])
+void smbd_descriptor_build(const struct buffer_descriptor *descriptor,
+			   uint8_t ret[BUFFER_DESCRIPTOR_SIZE])
 {
 	put64(ret, descriptor->offset);
 	put32(ret + 8, descriptor->token);
@@ -183,7 +189,8 @@ bool smbd_private_data_parse(const uint8_t *bytes, size_t length, struct smbd_pr
 	return true;
 }
 
-void smbd_private_data_build(const struct smbd_private_data *data, uint8_t ret[SMBD_PRIVATE_DATA_SIZE])
+void smbd_private_data_build(const struct smbd_private_data *data,
+			     uint8_t ret[SMBD_PRIVATE_DATA_SIZE])
 {
 	put32_big(ret, data->ird);
 	put32_big(ret + 4, data->ord);

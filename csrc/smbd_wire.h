@@ -15,10 +15,12 @@ enum {
 
 	SMBD_NEGOTIATE_REQUEST_SIZE = 20,
 	SMBD_NEGOTIATE_RESPONSE_SIZE = 32,
-	SMBD_HEADER_SIZE = 20, /* of a data transfer message; an empty message is this and nothing else */
+	SMBD_HEADER_SIZE =
+		20, /* of a data transfer message; an empty message is this and nothing else */
 	SMBD_DATA_OFFSET = 24, /* where the payload starts: the header and four bytes of padding */
 
-	SMBD_RECEIVE_SIZE_MIN = 128,       /* bytes; [MS-SMBD] 3.1.5.6: a smaller MaxReceiveSize is refused */
+	SMBD_RECEIVE_SIZE_MIN =
+		128, /* bytes; [MS-SMBD] 3.1.5.6: a smaller MaxReceiveSize is refused */
 	SMBD_FRAGMENTED_SIZE_MIN = 131072, /* bytes; the same for MaxFragmentedSize */
 
 	SMBD_RESPONSE_REQUESTED = 0x0001, /* the one flag of a data transfer message */
@@ -27,7 +29,7 @@ enum {
 };
 
 /* NTSTATUS values of a Negotiate Response. */
-#define SMBD_STATUS_SUCCESS ((uint32_t)0)
+#define SMBD_STATUS_SUCCESS	  ((uint32_t)0)
 #define SMBD_STATUS_NOT_SUPPORTED ((uint32_t)0xC00000BB)
 
 /* [MS-SMBD] 2.2.1 */
@@ -59,22 +61,27 @@ struct smbd_data_transfer {
 	uint32_t length;    /* DataLength: bytes of payload in this one; 0: an empty message */
 };
 
-const char *smbd_negotiate_request_parse(const uint8_t *bytes, size_t length, struct smbd_negotiate_request *ret);
+const char *smbd_negotiate_request_parse(const uint8_t *bytes, size_t length,
+					 struct smbd_negotiate_request *ret);
 void smbd_negotiate_request_build(const struct smbd_negotiate_request *request,
 				  uint8_t ret[SMBD_NEGOTIATE_REQUEST_SIZE]);
 
-const char *smbd_negotiate_response_parse(const uint8_t *bytes, size_t length, struct smbd_negotiate_response *ret);
+const char *smbd_negotiate_response_parse(const uint8_t *bytes, size_t length,
+					  struct smbd_negotiate_response *ret);
 void smbd_negotiate_response_build(const struct smbd_negotiate_response *response,
 				   uint8_t ret[SMBD_NEGOTIATE_RESPONSE_SIZE]);
 
 /* `payload` points into `bytes`; NULL for an empty message, whose `remaining` means nothing. */
-const char *smbd_data_transfer_parse(const uint8_t *bytes, size_t length, struct smbd_data_transfer *ret,
-				     const uint8_t **payload);
+const char *smbd_data_transfer_parse(const uint8_t *bytes, size_t length,
+				     struct smbd_data_transfer *ret, const uint8_t **payload);
 /* Writes the header, and the padding if there is payload; the payload is the caller's. Returns the bytes written. */
-uint32_t smbd_data_transfer_build(const struct smbd_data_transfer *transfer, uint8_t ret[SMBD_DATA_OFFSET]);
+uint32_t smbd_data_transfer_build(const struct smbd_data_transfer *transfer,
+				  uint8_t ret[SMBD_DATA_OFFSET]);
 
-void smbd_descriptor_parse(const uint8_t bytes[BUFFER_DESCRIPTOR_SIZE], struct buffer_descriptor *ret);
-void smbd_descriptor_build(const struct buffer_descriptor *descriptor, uint8_t ret[BUFFER_DESCRIPTOR_SIZE]);
+void smbd_descriptor_parse(const uint8_t bytes[BUFFER_DESCRIPTOR_SIZE],
+			   struct buffer_descriptor *ret);
+void smbd_descriptor_build(const struct buffer_descriptor *descriptor,
+			   uint8_t ret[BUFFER_DESCRIPTOR_SIZE]);
 
 /*
  * The private data of an iWARP connection: how many RDMA Reads the sender answers at a time (IRD) and asks for at a
@@ -86,6 +93,7 @@ struct smbd_private_data {
 };
 
 bool smbd_private_data_parse(const uint8_t *bytes, size_t length, struct smbd_private_data *ret);
-void smbd_private_data_build(const struct smbd_private_data *data, uint8_t ret[SMBD_PRIVATE_DATA_SIZE]);
+void smbd_private_data_build(const struct smbd_private_data *data,
+			     uint8_t ret[SMBD_PRIVATE_DATA_SIZE]);
 
 #endif

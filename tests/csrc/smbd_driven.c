@@ -92,12 +92,14 @@ static void on_message(void *owner, struct smbd_message *message, nanoseconds no
 	(void)now;
 	record->number = driven->message_count;
 	copy_bytes(record, message->data, message->length);
-	driven->messages = realloc(driven->messages, (driven->message_count + 1) * sizeof(*driven->messages));
+	driven->messages =
+		realloc(driven->messages, (driven->message_count + 1) * sizeof(*driven->messages));
 	CHECK(driven->messages);
 	driven->messages[driven->message_count++] = message;
 }
 
-static void on_transferred(void *owner, uint64_t operation, enum fabric_status status, uint64_t bytes, nanoseconds now)
+static void on_transferred(void *owner, uint64_t operation, enum fabric_status status,
+			   uint64_t bytes, nanoseconds now)
 {
 	struct driven_record *record = note(owner, DRIVEN_TRANSFERRED);
 
@@ -172,8 +174,8 @@ static struct smbd_config config_of(const struct driven_config *config)
 	};
 }
 
-struct driven *driven_create(const struct driven_config *config, uint32_t region_size, const uint8_t *private_data,
-			     uint32_t private_length, uint64_t now)
+struct driven *driven_create(const struct driven_config *config, uint32_t region_size,
+			     const uint8_t *private_data, uint32_t private_length, uint64_t now)
 {
 	struct fabric_memory_config memory = {
 		.limits = {.send_queue = config->send_queue,
@@ -190,13 +192,13 @@ struct driven *driven_create(const struct driven_config *config, uint32_t region
 	CHECK(fabric_memory_qp_create(driven->fabric, &driven->qp) == 0);
 	driven->memory = malloc(region_size);
 	CHECK(driven->memory);
-	CHECK(fabric_register(fabric_memory_device(driven->fabric), driven->memory, region_size, &driven->region) ==
-	      0);
+	CHECK(fabric_register(fabric_memory_device(driven->fabric), driven->memory, region_size,
+			      &driven->region) == 0);
 	if (private_length > 0)
 		memcpy(driven->qp->private_data, private_data, private_length);
 	driven->qp->private_data_length = private_length;
-	CHECK(smbd_create(driven->qp, config->server ? SMBD_SERVER : SMBD_CLIENT, &engine, &events, driven, now,
-			  &driven->connection) == 0);
+	CHECK(smbd_create(driven->qp, config->server ? SMBD_SERVER : SMBD_CLIENT, &engine, &events,
+			  driven, now, &driven->connection) == 0);
 	return driven;
 }
 
@@ -288,8 +290,8 @@ void driven_deliver(struct driven *driven, uint64_t now)
 		note_posts(driven); /* before the next step may flush them */
 }
 
-int driven_send(struct driven *driven, const uint8_t *bytes, uint32_t length, int invalidate, uint32_t token,
-		uint64_t now)
+int driven_send(struct driven *driven, const uint8_t *bytes, uint32_t length, int invalidate,
+		uint32_t token, uint64_t now)
 {
 	struct smbd_message *message = smbd_message_create(length);
 
@@ -302,8 +304,8 @@ int driven_send(struct driven *driven, const uint8_t *bytes, uint32_t length, in
 	return smbd_send(driven->connection, message, now);
 }
 
-int driven_rdma(struct driven *driven, uint64_t operation, int read, uint32_t offset, uint64_t length,
-		const uint8_t *descriptors, uint32_t count, uint64_t now)
+int driven_rdma(struct driven *driven, uint64_t operation, int read, uint32_t offset,
+		uint64_t length, const uint8_t *descriptors, uint32_t count, uint64_t now)
 {
 	struct buffer_descriptor *parsed = calloc(count + 1, sizeof(*parsed));
 	struct smbd_transfer transfer = {
@@ -326,11 +328,12 @@ int driven_rdma(struct driven *driven, uint64_t operation, int read, uint32_t of
 	return error;
 }
 
-int driven_expose(struct driven *driven, uint64_t operation, uint32_t offset, uint64_t length, uint32_t access,
-		  uint64_t now)
+int driven_expose(struct driven *driven, uint64_t operation, uint32_t offset, uint64_t length,
+		  uint32_t access, uint64_t now)
 {
 	forget(driven);
-	return smbd_expose(driven->connection, operation, driven->region, driven->memory + offset, length, access, now);
+	return smbd_expose(driven->connection, operation, driven->region, driven->memory + offset,
+			   length, access, now);
 }
 
 int driven_revoke(struct driven *driven, uint64_t operation, uint32_t token, uint64_t now)

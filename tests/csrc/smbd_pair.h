@@ -59,7 +59,8 @@ static void on_message(void *owner, struct smbd_message *message, nanoseconds no
 		smbd_consumed(side->connection, message, now);
 }
 
-static void on_transferred(void *owner, uint64_t operation, enum fabric_status status, uint64_t bytes, nanoseconds now)
+static void on_transferred(void *owner, uint64_t operation, enum fabric_status status,
+			   uint64_t bytes, nanoseconds now)
 {
 	struct side *side = owner;
 
@@ -125,13 +126,14 @@ static bool pair_request(struct fabric_listener *listener, struct fabric_qp *qp)
 {
 	struct pair *pair = listener->owner;
 
-	return smbd_create(qp, SMBD_SERVER, &pair->server_config, &side_events, &pair->server, START,
-			   &pair->server.connection) == 0;
+	return smbd_create(qp, SMBD_SERVER, &pair->server_config, &side_events, &pair->server,
+			   START, &pair->server.connection) == 0;
 }
 
 /* Both ends made, nothing moved yet. */
 static inline void pair_connect(struct pair *pair, const struct fabric_memory_config *memory,
-			 const struct smbd_config *client_config, const struct smbd_config *server_config)
+				const struct smbd_config *client_config,
+				const struct smbd_config *server_config)
 {
 	const struct smbd_config defaults = {0};
 	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(5445)};
@@ -144,11 +146,11 @@ static inline void pair_connect(struct pair *pair, const struct fabric_memory_co
 	if (!client_config)
 		client_config = &defaults;
 	CHECK(fabric_memory_create(memory, &pair->fabric) == 0);
-	CHECK(fabric_listen(pair->fabric, (struct sockaddr *)&address, sizeof(address), pair_request, pair,
-			    &pair->listener) == 0);
+	CHECK(fabric_listen(pair->fabric, (struct sockaddr *)&address, sizeof(address),
+			    pair_request, pair, &pair->listener) == 0);
 	smbd_client_parameters(client_config, FABRIC_TRANSPORT_MEMORY, blob, &parameters);
-	CHECK(fabric_connect(pair->fabric, (struct sockaddr *)&address, sizeof(address), &parameters,
-			     &smbd_fabric_events, NULL, &qp) == 0);
+	CHECK(fabric_connect(pair->fabric, (struct sockaddr *)&address, sizeof(address),
+			     &parameters, &smbd_fabric_events, NULL, &qp) == 0);
 	CHECK(smbd_create(qp, SMBD_CLIENT, client_config, &side_events, &pair->client, START,
 			  &pair->client.connection) == 0);
 }

@@ -1,4 +1,4 @@
-/* SOURCES: channel.c channel_frames.c channel_in.c channel_out.c crc32c.c ddp.c engine.c engine_connections.c engine_events.c engine_report.c fabric_iwarp.c iwarp_memory.c iwarp_queue.c iwarp_receive.c iwarp_send.c loop.c mpa.c path.c pool.c smbd_buffers.c smbd_connection.c smbd_credits.c smbd_fragments.c smbd_negotiation.c smbd_queue.c smbd_rdma.c smbd_windows.c smbd_wire.c trace.c */
+/* SOURCES: channel.c channel_frames.c channel_in.c channel_out.c crc32c.c ddp.c engine.c engine_connections.c engine_events.c engine_report.c fabric_iwarp.c iwarp_memory.c iwarp_queue.c iwarp_receive.c iwarp_send.c loop.c mpa.c path.c pool.c smbd_buffers.c smbd_connection.c smbd_completions.c smbd_posting.c smbd_timers.c smbd_credits.c smbd_fragments.c smbd_negotiation.c smbd_queue.c smbd_rdma.c smbd_windows.c smbd_wire.c trace.c */
 /*
  * An engine that connects to itself over loopback: real iWARP, real sockets, two workers played by this thread. What
  * the engine held before is what it must hold after.

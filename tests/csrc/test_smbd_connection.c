@@ -1,4 +1,4 @@
-/* SOURCES: smbd_connection.c smbd_negotiation.c smbd_credits.c smbd_fragments.c smbd_rdma.c smbd_windows.c smbd_queue.c smbd_buffers.c smbd_wire.c fabric_memory.c trace.c */
+/* SOURCES: smbd_connection.c smbd_completions.c smbd_posting.c smbd_timers.c smbd_negotiation.c smbd_credits.c smbd_fragments.c smbd_rdma.c smbd_windows.c smbd_queue.c smbd_buffers.c smbd_wire.c fabric_memory.c fabric_memory_work.c trace.c */
 #include "smbd_pair.h"
 
 /* Negotiated, with the sizes of both. */
@@ -35,7 +35,8 @@ static void test_messages_both_ways(void)
 	for (uint32_t length = 1; length <= 1 << 20; length = length * 3 + 1)
 		CHECK(smbd_send(pair.client.connection, message_of(length, 1), START) == 0);
 	pair_run(&pair);
-	CHECK(pair.server.messages == pair.client.messages && pair.server.bytes == pair.client.bytes);
+	CHECK(pair.server.messages == pair.client.messages &&
+	      pair.server.bytes == pair.client.bytes);
 	CHECK(pair.server.messages > 10);
 	pair_destroy(&pair);
 }
@@ -65,8 +66,10 @@ static void test_writes_come_before_the_message(void)
 	memset(here, 0xAB, sizeof(here));
 	pair_create(&pair);
 	CHECK(fabric_register(fabric_memory_device(pair.fabric), here, sizeof(here), &source) == 0);
-	CHECK(fabric_register(fabric_memory_device(pair.fabric), there, sizeof(there), &target) == 0);
-	CHECK(smbd_expose(pair.client.connection, 7, target, there, sizeof(there), FABRIC_PEER_WRITES, START) == 0);
+	CHECK(fabric_register(fabric_memory_device(pair.fabric), there, sizeof(there), &target) ==
+	      0);
+	CHECK(smbd_expose(pair.client.connection, 7, target, there, sizeof(there),
+			  FABRIC_PEER_WRITES, START) == 0);
 	pair_run(&pair);
 	CHECK(pair.client.exposed == 1);
 	smbd_cork(pair.server.connection);
@@ -85,7 +88,8 @@ static void test_writes_come_before_the_message(void)
 	smbd_uncork(pair.server.connection, START);
 	CHECK(fabric_memory_posted(smbd_qp(pair.server.connection), 0)->signalled == false);
 	pair_run(&pair);
-	CHECK(pair.server.transferred == 1 && pair.server.status == FABRIC_OK && pair.client.messages == 1);
+	CHECK(pair.server.transferred == 1 && pair.server.status == FABRIC_OK &&
+	      pair.client.messages == 1);
 	CHECK(memcmp(here, there, sizeof(here)) == 0);
 	CHECK(smbd_revoke(pair.client.connection, 8, pair.client.descriptor.token, START) == 0);
 	pair_run(&pair);

@@ -1,4 +1,4 @@
-/* SOURCES: smbd_connection.c smbd_negotiation.c smbd_credits.c smbd_fragments.c smbd_rdma.c smbd_windows.c smbd_queue.c smbd_buffers.c smbd_wire.c fabric_memory.c trace.c */
+/* SOURCES: smbd_connection.c smbd_completions.c smbd_posting.c smbd_timers.c smbd_negotiation.c smbd_credits.c smbd_fragments.c smbd_rdma.c smbd_windows.c smbd_queue.c smbd_buffers.c smbd_wire.c fabric_memory.c fabric_memory_work.c trace.c */
 /*
  * A busy connection is ended after every single step of its life, in every way. Whatever was under way is reported
  * once, `closed` comes once, and nothing is left: the sanitizers watch memory, the test watches registrations.
@@ -7,7 +7,14 @@
 
 #include "smbd_pair.h"
 
-enum ending { ENDING_LOSS, ENDING_ABORT, ENDING_GRACEFUL, ENDING_DESTROY, ENDING_FLUSH_WITH_RECEIVES, ENDINGS };
+enum ending {
+	ENDING_LOSS,
+	ENDING_ABORT,
+	ENDING_GRACEFUL,
+	ENDING_DESTROY,
+	ENDING_FLUSH_WITH_RECEIVES,
+	ENDINGS
+};
 
 enum {
 	MEMORY = 1 << 18,
@@ -31,8 +38,10 @@ static void scene_create(struct scene *scene)
 
 	*scene = (struct scene){0};
 	pair_connect(&scene->pair, &small, NULL, NULL);
-	CHECK(fabric_register(fabric_memory_device(scene->pair.fabric), here, MEMORY, &scene->source) == 0);
-	CHECK(fabric_register(fabric_memory_device(scene->pair.fabric), there, MEMORY, &scene->target) == 0);
+	CHECK(fabric_register(fabric_memory_device(scene->pair.fabric), here, MEMORY,
+			      &scene->source) == 0);
+	CHECK(fabric_register(fabric_memory_device(scene->pair.fabric), there, MEMORY,
+			      &scene->target) == 0);
 }
 
 static void scene_destroy(struct scene *scene)
@@ -143,13 +152,16 @@ static void test_refusal_of_every_call(int error)
 		struct side side = {0};
 		struct fabric *fabric;
 		struct fabric_qp *qp;
-		static const uint8_t request[] = {0, 1, 0, 1, 0, 0, 6, 0, 0, 32, 0, 0, 0, 32, 0, 0, 0, 0, 2, 0};
-		static const uint8_t data[] = {6, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9};
+		static const uint8_t request[] = {0, 1, 0, 1,  0, 0, 6, 0, 0, 32,
+						  0, 0, 0, 32, 0, 0, 0, 0, 2, 0};
+		static const uint8_t data[] = {6, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 24,
+					       0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9};
 
 		CHECK(fabric_memory_create(NULL, &fabric) == 0);
 		CHECK(fabric_memory_qp_create(fabric, &qp) == 0);
 		fabric_memory_refuse(fabric, nth, error);
-		if (smbd_create(qp, SMBD_SERVER, &defaults, &events, &side, START, &side.connection)) {
+		if (smbd_create(qp, SMBD_SERVER, &defaults, &events, &side, START,
+				&side.connection)) {
 			fabric_reject(qp);
 			CHECK(fabric_memory_device(fabric)->region_count == 0);
 			fabric_destroy(fabric);
@@ -202,12 +214,13 @@ static void test_close_inside_a_callback(void)
 	uint8_t blob[8];
 
 	CHECK(fabric_memory_create(NULL, &pair.fabric) == 0);
-	CHECK(fabric_listen(pair.fabric, (struct sockaddr *)&address, sizeof(address), request_that_closes, &pair,
-			    &pair.listener) == 0);
+	CHECK(fabric_listen(pair.fabric, (struct sockaddr *)&address, sizeof(address),
+			    request_that_closes, &pair, &pair.listener) == 0);
 	smbd_client_parameters(&defaults, FABRIC_TRANSPORT_MEMORY, blob, &parameters);
 	CHECK(fabric_connect(pair.fabric, (struct sockaddr *)&address, sizeof(address), &parameters,
 			     &smbd_fabric_events, NULL, &qp) == 0);
-	CHECK(smbd_create(qp, SMBD_CLIENT, &defaults, &side_events, &pair.client, START, &pair.client.connection) == 0);
+	CHECK(smbd_create(qp, SMBD_CLIENT, &defaults, &side_events, &pair.client, START,
+			  &pair.client.connection) == 0);
 	pair_run(&pair);
 	fabric_memory_hold(smbd_qp(pair.server.connection), FABRIC_MEMORY_HOLD_RECEIVES);
 	for (int i = 0; i < 10; i++)

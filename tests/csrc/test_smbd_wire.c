@@ -6,7 +6,8 @@
 #include "check.h"
 
 /* A copy of its own, so that a byte too far is seen by the sanitizer. */
-static const char *parse(const uint8_t *bytes, size_t length, struct smbd_data_transfer *ret, uint32_t *sum)
+static const char *parse(const uint8_t *bytes, size_t length, struct smbd_data_transfer *ret,
+			 uint32_t *sum)
 {
 	uint8_t *copy = malloc(length ? length : 1);
 	const uint8_t *payload;
@@ -24,8 +25,11 @@ static const char *parse(const uint8_t *bytes, size_t length, struct smbd_data_t
 
 static void test_data_transfer(void)
 {
-	struct smbd_data_transfer transfer = {
-		.credits_requested = 255, .credits_granted = 3, .flags = 1, .remaining = 1000, .length = 5};
+	struct smbd_data_transfer transfer = {.credits_requested = 255,
+					      .credits_granted = 3,
+					      .flags = 1,
+					      .remaining = 1000,
+					      .length = 5};
 	struct smbd_data_transfer parsed;
 	uint8_t bytes[SMBD_DATA_OFFSET + 5];
 	uint32_t sum;
@@ -40,8 +44,9 @@ static void test_data_transfer(void)
 
 static void test_every_offset_and_length(void)
 {
-	static const uint32_t edges[] = {0,  1,	 8,  16,	 20,	     23,	 24,
-					 32, 40, 64, 0x7FFFFFFF, 0x80000000, 0xFFFFFFE8, 0xFFFFFFFF};
+	static const uint32_t edges[] = {0,	     1,		 8,	     16,	20,
+					 23,	     24,	 32,	     40,	64,
+					 0x7FFFFFFF, 0x80000000, 0xFFFFFFE8, 0xFFFFFFFF};
 	enum { COUNT = sizeof(edges) / sizeof(edges[0]), SIZE = 40 };
 
 	for (size_t i = 0; i < COUNT; i++) {
@@ -49,8 +54,9 @@ static void test_every_offset_and_length(void)
 			struct smbd_data_transfer parsed;
 			uint8_t bytes[SIZE] = {1};
 			uint32_t sum;
-			bool fits = edges[j] == 0 || (edges[i] % 8 == 0 && edges[i] >= SMBD_HEADER_SIZE &&
-						      (uint64_t)edges[i] + edges[j] <= SIZE);
+			bool fits = edges[j] == 0 ||
+				    (edges[i] % 8 == 0 && edges[i] >= SMBD_HEADER_SIZE &&
+				     (uint64_t)edges[i] + edges[j] <= SIZE);
 
 			for (int byte = 0; byte < 4; byte++) {
 				bytes[12 + byte] = (uint8_t)(edges[i] >> 8 * byte);
@@ -74,9 +80,10 @@ static void test_empty_message(void)
 
 static void test_negotiation(void)
 {
-	struct smbd_negotiate_request request = {0x100, 0x100, 255, 1364, 8192, 1 << 20}, request_again;
-	struct smbd_negotiate_response response = {
-		0x100, 0x100, 0x100, 255, 254, 0xC00000BB, 8 << 20, 1364, 8192, 1 << 20};
+	struct smbd_negotiate_request request = {0x100, 0x100, 255, 1364, 8192, 1 << 20},
+				      request_again;
+	struct smbd_negotiate_response response = {0x100,      0x100,	0x100, 255,  254,
+						   0xC00000BB, 8 << 20, 1364,  8192, 1 << 20};
 	struct smbd_negotiate_response response_again;
 	uint8_t bytes[SMBD_NEGOTIATE_RESPONSE_SIZE];
 
@@ -89,13 +96,15 @@ static void test_negotiation(void)
 	for (size_t length = 0; length < SMBD_NEGOTIATE_RESPONSE_SIZE; length++)
 		CHECK(smbd_negotiate_response_parse(bytes, length, &response_again));
 	CHECK(!smbd_negotiate_response_parse(bytes, SMBD_NEGOTIATE_RESPONSE_SIZE, &response_again));
-	CHECK(response.status == response_again.status && response.credits_granted == response_again.credits_granted);
+	CHECK(response.status == response_again.status &&
+	      response.credits_granted == response_again.credits_granted);
 	CHECK(response.max_fragmented_size == response_again.max_fragmented_size);
 }
 
 static void test_private_data_of_both_orders(void)
 {
-	static const uint8_t big[] = {0, 0, 0, 32, 0, 0, 0, 1}, little[] = {32, 0, 0, 0, 1, 0, 0, 0};
+	static const uint8_t big[] = {0, 0, 0, 32, 0, 0, 0, 1},
+			     little[] = {32, 0, 0, 0, 1, 0, 0, 0};
 	static const uint8_t ksmbd[] = {0, 0, 0, 0, 1, 0, 0, 0};
 	struct smbd_private_data data;
 

@@ -1,4 +1,4 @@
-/* SOURCES: smbd_connection.c smbd_negotiation.c smbd_credits.c smbd_fragments.c smbd_rdma.c smbd_windows.c smbd_queue.c smbd_buffers.c smbd_wire.c fabric_memory.c trace.c */
+/* SOURCES: smbd_connection.c smbd_completions.c smbd_posting.c smbd_timers.c smbd_negotiation.c smbd_credits.c smbd_fragments.c smbd_rdma.c smbd_windows.c smbd_queue.c smbd_buffers.c smbd_wire.c fabric_memory.c fabric_memory_work.c trace.c */
 /*
  * A peer that sends anything, to an owner that answers: the input is a list of events, most of them messages of the
  * peer. The first byte chooses the role. Bounded memory and the rules of the queue pair are checked after every event:
@@ -6,10 +6,10 @@
  */
 #include <string.h>
 
+#include "check.h"
 #include "fabric_memory.h"
 #include "smbd_connection.h"
 #include "smbd_wire.h"
-#include "check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
 
@@ -54,7 +54,8 @@ static void on_message(void *arg, struct smbd_message *message, nanoseconds now)
 		smbd_close(owner->connection, CLOSE_BY_WORKER, owner->mood & 1, now);
 }
 
-static void on_transferred(void *arg, uint64_t operation, enum fabric_status status, uint64_t bytes, nanoseconds now)
+static void on_transferred(void *arg, uint64_t operation, enum fabric_status status, uint64_t bytes,
+			   nanoseconds now)
 {
 	struct owner *owner = arg;
 
@@ -160,8 +161,10 @@ static void start_transfer(struct owner *owner, struct input *input, nanoseconds
 	};
 
 	for (int i = 0; i < 3; i++)
-		descriptors[i] = (struct buffer_descriptor){.offset = (uint64_t)take(input, 1) << 56, .token = 1,
-							    .length = take(input, 2)};
+		descriptors[i] =
+			(struct buffer_descriptor){.offset = (uint64_t)take(input, 1) << 56,
+						   .token = 1,
+						   .length = take(input, 2)};
 	owner->transfers++;
 	if (smbd_rdma(owner->connection, &transfer, now))
 		owner->transfers--;
@@ -196,7 +199,8 @@ static void event(struct owner *owner, struct fabric_qp *qp, struct input *input
 		owner->kept = NULL;
 		break;
 	case 6:
-		smbd_expose(owner->connection, 1, owner->region, memory, take(input, 2), take(input, 1), *now);
+		smbd_expose(owner->connection, 1, owner->region, memory, take(input, 2),
+			    take(input, 1), *now);
 		break;
 	case 7:
 		if (take(input, 1) == 0)
@@ -209,7 +213,8 @@ static void event(struct owner *owner, struct fabric_qp *qp, struct input *input
 
 static void negotiate(struct fabric_qp *qp, enum smbd_role role, struct input *input)
 {
-	struct smbd_negotiate_request request = {SMBD_VERSION, SMBD_VERSION, 20, 1364, 1364, 131072};
+	struct smbd_negotiate_request request = {SMBD_VERSION, SMBD_VERSION, 20,
+						 1364,	       1364,	     131072};
 	struct smbd_negotiate_response response = {
 		SMBD_VERSION, SMBD_VERSION, SMBD_VERSION, 20, 20, 0, 1 << 20, 1364, 1364, 131072};
 	uint8_t message[SMBD_NEGOTIATE_RESPONSE_SIZE];
@@ -220,7 +225,8 @@ static void negotiate(struct fabric_qp *qp, enum smbd_role role, struct input *i
 	if (role == SMBD_CLIENT)
 		smbd_negotiate_response_build(&response, message);
 	fabric_memory_arrive(qp, message,
-			     role == SMBD_CLIENT ? SMBD_NEGOTIATE_RESPONSE_SIZE : SMBD_NEGOTIATE_REQUEST_SIZE);
+			     role == SMBD_CLIENT ? SMBD_NEGOTIATE_RESPONSE_SIZE
+						 : SMBD_NEGOTIATE_REQUEST_SIZE);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
@@ -236,7 +242,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 	struct fabric *fabric;
 	struct fabric_qp *qp;
 
-	CHECK(fabric_memory_create(&small, &fabric) == 0 && fabric_memory_qp_create(fabric, &qp) == 0);
+	CHECK(fabric_memory_create(&small, &fabric) == 0 &&
+	      fabric_memory_qp_create(fabric, &qp) == 0);
 	CHECK(fabric_register(fabric_memory_device(fabric), memory, MEMORY, &owner.region) == 0);
 	CHECK(smbd_create(qp, role, &config, &owner_events, &owner, now, &owner.connection) == 0);
 	fabric_memory_establish(qp);

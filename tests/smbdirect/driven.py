@@ -53,7 +53,8 @@ RESPONSE = NegotiateResponse(255, 255, 0, 8 << 20, 8192, 8192, 1 << 20)
 
 def build() -> ModuleType:
     """Compiles the C engine with its test-only driver, if anything is newer than the last time."""
-    sources = [*sorted(CSRC.glob("smbd_*.c")), CSRC / "fabric_memory.c", CSRC / "trace.c"]
+    names = ("smbd_*.c", "fabric_memory*.c", "trace.c")
+    sources = [file for name in names for file in sorted(CSRC.glob(name))]
     sources.append(HERE / "smbd_driven.c")
     headers = [*CSRC.glob("*.h"), *HERE.glob("*.h"), Path(__file__)]
     newest = max(file.stat().st_mtime for file in (*sources, *headers))
