@@ -34,7 +34,10 @@ enum smbd_role {
 	SMBD_SERVER, /* the passive side: answers it */
 };
 
-/* What an administrator may set; zero means the default in brackets. Names are those of [MS-SMBD] 3.1.1.1. */
+/*
+ * What an administrator may set; zero means the default in brackets, and what is out of bounds is moved to the nearest
+ * bound: credits 4 to 255, sizes of a segment 128 to 65536, read_depth 1 to 255. Names are those of [MS-SMBD] 3.1.1.1.
+ */
 struct smbd_config {
 	uint16_t receive_credit_max; /* [255] receives posted at most */
 	uint16_t

@@ -3,7 +3,7 @@
  * of private data that go with an iWARP connection. Everything is little-endian except those eight bytes.
  *
  * Here is syntax only: lengths, offsets, and sums that do not fit. Whether a value is acceptable is decided in
- * smbd_connection.c. A parser returns NULL, or a sentence that says what is wrong with the message.
+ * smbd_negotiation.c. A parser returns NULL, or a sentence that says what is wrong with the message.
  */
 #ifndef SMBD_WIRE_H
 #define SMBD_WIRE_H
