@@ -59,8 +59,8 @@ class WorkerProcess:
 
     @property
     def leaving(self) -> bool:
-        """Whether it takes no more connections."""
-        return self._link.closed
+        """Whether it takes no more connections. A killed process is noticed here before its link ends."""
+        return self._link.closed or self.process.poll() is not None
 
     def hand_over(self, sock: socket.socket, facts: ChannelFacts, initial: bytes) -> None:
         """Give it a connection; the socket is its own from now on."""
