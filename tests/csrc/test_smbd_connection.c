@@ -99,6 +99,41 @@ static void test_writes_come_before_the_message(void)
 	pair_destroy(&pair);
 }
 
+/* The Read is held by the fabric; the message queued after it arrives first. */
+static void test_a_message_passes_a_slow_read(void)
+{
+	static uint8_t here[30000], there[30000];
+	struct smbd_transfer transfer = {.operation = 5,
+					 .direction = SMBD_RDMA_READ,
+					 .address = here,
+					 .length = sizeof(here),
+					 .descriptor_count = 1};
+	struct fabric_region *target;
+	struct pair pair;
+
+	memset(there, 0xCD, sizeof(there));
+	pair_create(&pair);
+	CHECK(fabric_register(fabric_memory_device(pair.fabric), here, sizeof(here),
+			      &transfer.region) == 0);
+	CHECK(fabric_register(fabric_memory_device(pair.fabric), there, sizeof(there), &target) ==
+	      0);
+	CHECK(smbd_expose(pair.client.connection, 1, target, there, sizeof(there),
+			  FABRIC_PEER_READS, START) == 0);
+	pair_run(&pair);
+	transfer.descriptors = &pair.client.descriptor;
+	fabric_memory_hold(smbd_qp(pair.server.connection), FABRIC_MEMORY_HOLD_READS);
+	CHECK(smbd_rdma(pair.server.connection, &transfer, START) == 0);
+	CHECK(smbd_send(pair.server.connection, message_of(80, 1), START) == 0);
+	pair_run(&pair);
+	CHECK(pair.client.messages == 1 && pair.server.transferred == 0 && here[0] == 0);
+	fabric_memory_hold(smbd_qp(pair.server.connection), 0);
+	pair_run(&pair);
+	CHECK(pair.server.transferred == 1 && memcmp(here, there, sizeof(here)) == 0);
+	fabric_deregister(transfer.region);
+	fabric_deregister(target);
+	pair_destroy(&pair);
+}
+
 static void test_close_tells_both(void)
 {
 	struct pair pair;
@@ -119,6 +154,7 @@ int main(void)
 	test_messages_both_ways();
 	test_contents_arrive();
 	test_writes_come_before_the_message();
+	test_a_message_passes_a_slow_read();
 	test_close_tells_both();
 	return 0;
 }
