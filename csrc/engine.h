@@ -17,7 +17,7 @@ struct engine;
 
 enum engine_fabric {
 	ENGINE_FABRIC_IWARP = 0,
-	ENGINE_FABRIC_VERBS = 1, /* -ENOTSUP until it is built in */
+	ENGINE_FABRIC_VERBS = 1, /* opened by the first listen or connect that wants it */
 };
 
 /* Zero in a field means its default, see struct smbd_config. */
@@ -31,6 +31,9 @@ struct engine_config {
 		send_timeout_ms;
 	uint32_t iwarp_crc;	  /* 1: ask for CRC32C */
 	uint32_t iwarp_max_ulpdu; /* bytes; 0 = 65535 */
+	/* Verbs devices are used as if they gave no more than this; 0 = what they give. */
+	uint32_t verbs_send_queue, verbs_receive_queue, verbs_sges, verbs_read_depth;
+	uint32_t verbs_no_windows; /* 1: a registration for each exposed range */
 };
 
 enum engine_event_kind {

@@ -181,19 +181,60 @@ struct place {
 	size_t size;
 };
 
-static int find_place(const struct engine *engine, const struct place *place,
+/* Registrations of a device that goes are given back; connections over it have been told. */
+static void device_gone(void *owner, struct fabric_device *device)
+{
+	struct engine *engine = owner;
+
+	pool_table_forget_device(engine->pools, device);
+	for (uint32_t index = 0; index < engine->device_count; index++) {
+		if (engine->devices[index] != device)
+			continue;
+		engine->devices[index] = engine->devices[--engine->device_count];
+		return;
+	}
+}
+
+/* Verbs needs libraries and a device: it is opened when somebody wants it, and again after it failed. */
+static int find_fabric(struct engine *engine, const struct place *place)
+{
+	const struct engine_config *config = &engine->config;
+	const struct fabric_verbs_config verbs = {
+		.most = {.send_queue = config->verbs_send_queue,
+			 .receive_queue = config->verbs_receive_queue,
+			 .send_sges = config->verbs_sges,
+			 .read_sges = config->verbs_sges,
+			 .initiator_depth = config->verbs_read_depth,
+			 .responder_depth = config->verbs_read_depth},
+		.no_windows = config->verbs_no_windows,
+		.device_gone = device_gone,
+		.owner = engine,
+	};
+	char words[256] = "";
+	int error;
+
+	if (place->fabric >= ENGINE_FABRICS)
+		return engine_say(-ENOTSUP, place->words, place->size,
+				  "there is no fabric number %" PRIu32
+				  "; \"iwarp\" and \"verbs\" are known",
+				  place->fabric);
+	if (engine->fabrics[place->fabric])
+		return 0;
+	error = fabric_verbs_create(engine->loop, &verbs, words, &engine->fabrics[place->fabric]);
+	return error ? engine_say(error, place->words, place->size, "%s", words) : 0;
+}
+
+static int find_place(struct engine *engine, const struct place *place,
 		      struct sockaddr_storage *address, socklen_t *length)
 {
 	struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
 				 .ai_socktype = SOCK_STREAM};
 	struct addrinfo *found;
 	char port[8];
+	int error = find_fabric(engine, place);
 
-	if (place->fabric >= ENGINE_FABRICS || !engine->fabrics[place->fabric])
-		return engine_say(-ENOTSUP, place->words, place->size,
-				  "this build has no fabric number %" PRIu32
-				  "; \"iwarp\" is always there",
-				  place->fabric);
+	if (error < 0)
+		return error;
 	snprintf(port, sizeof(port), "%u", place->port);
 	if (getaddrinfo(place->address, port, &hints, &found) != 0)
 		return engine_say(-EINVAL, place->words, place->size,

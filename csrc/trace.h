@@ -29,6 +29,10 @@
 	X(IWARP_ACCESS_REFUSALS, iwarp_access_refusals)               /* the peer's token or range is bad */\
 	X(IWARP_TERMINATES_SENT, iwarp_terminates_sent)               \
 	X(IWARP_TERMINATES_RECEIVED, iwarp_terminates_received)       \
+	/* verbs */                                                                                         \
+	X(VERBS_REQUEST_REFUSALS, verbs_request_refusals)             /* no device, memory for a request */ \
+	X(VERBS_DEVICES_LOST, verbs_devices_lost)                     /* removed, or broken */              \
+	X(VERBS_LISTENERS_LOST, verbs_listeners_lost)                 /* with their device; begin again */  \
 	/* SMB Direct */                                                                                    \
 	X(SMBD_ESTABLISHED, smbd_established)                         /* negotiations that succeeded */     \
 	X(SMBD_NEGOTIATION_REFUSALS, smbd_negotiation_refusals)       \

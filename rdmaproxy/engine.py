@@ -74,6 +74,11 @@ class EngineConfig:
     send_timeout_ms: int = 0
     iwarp_crc: bool = False
     iwarp_max_ulpdu: int = 0
+    verbs_send_queue: int = 0
+    verbs_receive_queue: int = 0
+    verbs_sges: int = 0
+    verbs_read_depth: int = 0
+    verbs_no_windows: bool = False
 
 
 @dataclass(frozen=True, slots=True)

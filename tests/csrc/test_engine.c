@@ -1,4 +1,4 @@
-/* SOURCES: channel.c channel_frames.c channel_in.c channel_out.c crc32c.c ddp.c engine.c engine_connections.c engine_events.c engine_report.c fabric_iwarp.c iwarp_memory.c iwarp_queue.c iwarp_receive.c iwarp_send.c loop.c mpa.c path.c pool.c smbd_buffers.c smbd_connection.c smbd_completions.c smbd_posting.c smbd_timers.c smbd_credits.c smbd_fragments.c smbd_negotiation.c smbd_queue.c smbd_rdma.c smbd_windows.c smbd_wire.c trace.c */
+/* SOURCES: channel.c channel_frames.c channel_in.c channel_out.c crc32c.c ddp.c engine.c engine_connections.c engine_events.c engine_report.c fabric_iwarp.c iwarp_memory.c iwarp_queue.c iwarp_receive.c iwarp_send.c loop.c mpa.c path.c pool.c smbd_buffers.c smbd_connection.c smbd_completions.c smbd_posting.c smbd_timers.c smbd_credits.c smbd_fragments.c smbd_negotiation.c smbd_queue.c smbd_rdma.c smbd_windows.c smbd_wire.c trace.c fabric_verbs.c verbs_connect.c verbs_device.c verbs_library.c verbs_memory.c verbs_queue.c */
 /*
  * An engine that connects to itself over loopback: real iWARP, real sockets, two workers played by this thread. What
  * the engine held before is what it must hold after.
@@ -651,8 +651,11 @@ static void test_commands_say_why_not(void)
 	CHECK(engine_listen(engine, ENGINE_FABRIC_IWARP, "127.0.0.1", port, &number, &bound, words,
 			    sizeof(words)) == -EADDRINUSE);
 	CHECK(strstr(words, "127.0.0.1"));
+	/* No adapter has this address; mostly there is none at all, or not even a library. */
+	words[0] = 0;
 	CHECK(engine_listen(engine, ENGINE_FABRIC_VERBS, "127.0.0.1", 0, &number, &bound, words,
-			    sizeof(words)) == -ENOTSUP);
+			    sizeof(words)) < 0);
+	CHECK(words[0]);
 	CHECK(engine_listen(engine, 99, "127.0.0.1", 0, &number, &bound, words, sizeof(words)) ==
 	      -ENOTSUP);
 	CHECK(engine_connect(engine, ENGINE_FABRIC_IWARP, "host.invalid", 1, 1, words,
