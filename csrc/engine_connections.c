@@ -245,6 +245,16 @@ static int find_place(struct engine *engine, const struct place *place,
 	return 0;
 }
 
+static const char *why_not(const struct place *place, int error)
+{
+	if (place->fabric == ENGINE_FABRIC_VERBS && error == -ENODEV)
+		return "no RDMA device is behind that address; `rdmaproxy devices` shows those "
+		       "that there are";
+	if (place->fabric == ENGINE_FABRIC_VERBS && (error == -EACCES || error == -EPERM))
+		return "this user may not open /dev/infiniband/rdma_cm, or not use that port";
+	return strerror(-error);
+}
+
 static uint16_t port_of(const struct sockaddr_storage *address)
 {
 	if (address->ss_family == AF_INET6)
@@ -278,7 +288,7 @@ static int run_listen(struct engine *engine, void *arguments, nanoseconds now)
 		free(listener);
 		return engine_say(error, place->words, place->size,
 				  "cannot listen on %s port %u: %s", place->address, place->port,
-				  strerror(-error));
+				  why_not(place, error));
 	}
 	listener->number = ++engine->last_number;
 	listener->next = engine->listeners;
@@ -354,7 +364,7 @@ static int run_connect(struct engine *engine, void *arguments, nanoseconds now)
 	if (error < 0)
 		return engine_say(error, place->words, place->size,
 				  "cannot connect to %s port %u: %s", place->address, place->port,
-				  strerror(-error));
+				  why_not(place, error));
 	error = add_connection(engine, qp,
 			       (struct connection){.request = place->request,
 						   .fabric = place->fabric,

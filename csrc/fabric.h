@@ -341,7 +341,10 @@ struct fabric_verbs_config {
 		*library; /* NULL: libibverbs and librdmacm; a test has its own */
 };
 
-/* -ENOTSUP: built without the libraries; -ENOENT: they are not installed; -ENODEV: no device. `words` (256 bytes). */
+/*
+ * -ENOTSUP: built without the libraries; -ENOENT: they are not installed; `words` (256 bytes) say so. No device is needed:
+ * fabric_listen on 0.0.0.0 or :: waits for one, all else is refused with -ENODEV.
+ */
 int fabric_verbs_create(struct loop *loop, const struct fabric_verbs_config *config,
 			char words[256], struct fabric **ret);
 

@@ -43,20 +43,16 @@ enum {
 
 static const struct fabric_ops verbs_ops;
 
-static int channel_open(struct verbs_fabric *fabric, char words[256])
+/* librdmacm wants a device for it, so that a host may have to wait with it. */
+int verbs_channel_open(struct verbs_fabric *fabric)
 {
 	int error;
 
+	if (fabric->channel)
+		return 0;
 	fabric->channel = fabric->library.create_event_channel();
-	if (!fabric->channel) {
-		error = errno ? errno : ENODEV;
-		snprintf(words, 256,
-			 "no RDMA here (%s): is there a device in /sys/class/infiniband, is the "
-			 "kernel module "
-			 "rdma_ucm loaded, may we open /dev/infiniband/rdma_cm?",
-			 strerror(error));
-		return -error;
-	}
+	if (!fabric->channel)
+		return errno == ENOENT || !errno ? -ENODEV : -errno;
 	error = fcntl(fabric->channel->fd, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 	fabric->watch = (struct loop_watch){.fd = fabric->channel->fd,
 					    .events = EPOLLIN,
@@ -64,8 +60,10 @@ static int channel_open(struct verbs_fabric *fabric, char words[256])
 					    .owner = fabric};
 	if (!error)
 		error = loop_watch_add(fabric->base.loop, &fabric->watch);
-	if (error)
-		snprintf(words, 256, "rdma_cm's events cannot be watched: %s", strerror(-error));
+	if (error) {
+		fabric->library.destroy_event_channel(fabric->channel);
+		fabric->channel = NULL;
+	}
 	return error;
 }
 
@@ -103,13 +101,11 @@ int fabric_verbs_create(struct loop *loop, const struct fabric_verbs_config *con
 		fabric->library = *config->library;
 	else
 		error = verbs_library_open(&fabric->library, words, 256);
-	if (!error)
-		error = channel_open(fabric, words);
 	if (error) {
 		verbs_destroy(&fabric->base);
 		return error;
 	}
-	/* Without it an adapter that appears is found a little later, one that goes by its own events. */
+	/* Without them an adapter that appears is found a little later, one that goes by its own events. */
 	verbs_kernel_events_open(fabric);
 	*ret = &fabric->base;
 	return 0;

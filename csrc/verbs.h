@@ -96,9 +96,9 @@ struct verbs_fabric {
 	struct fabric base;
 	struct fabric_verbs_config config;
 	struct verbs_library library;
-	struct rdma_event_channel *channel;
-	struct loop_watch watch;	 /* of the channel */
-	struct loop_watch kernel_events; /* uevents: an adapter comes or goes */
+	struct rdma_event_channel *channel; /* opened with the first device */
+	struct loop_watch watch;	    /* of the channel */
+	struct loop_watch kernel_events;    /* uevents: an adapter comes or goes */
 	struct verbs_device *devices;
 	struct verbs_listener *listeners;
 	/* A chain on its way into the library; empty between calls. */
@@ -258,6 +258,7 @@ void verbs_library_close(struct verbs_library *library);
 
 /* fabric_verbs.c */
 
+int verbs_channel_open(struct verbs_fabric *fabric); /* -ENODEV: no device yet */
 int verbs_qp_create(struct verbs_fabric *fabric, struct rdma_cm_id *id, enum verbs_state state,
 		    struct verbs_qp **ret); /* takes the identifier over, also on failure */
 void verbs_qp_destroy(struct fabric_qp *qp);

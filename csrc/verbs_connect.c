@@ -234,8 +234,10 @@ static int listener_bind(struct verbs_listener *listener)
 	struct sockaddr *address = (struct sockaddr *)&listener->base.address;
 	const struct verbs_library *library = &fabric->library;
 	struct rdma_cm_id *id;
-	int one = 1, error;
+	int one = 1, error = verbs_channel_open(fabric);
 
+	if (error)
+		return error;
 	if (library->create_id(fabric->channel, &id, &listener->endpoint, RDMA_PS_TCP))
 		return -errno;
 	/* 0.0.0.0 and :: are two listeners, as everywhere here. */
@@ -270,9 +272,19 @@ void verbs_listeners_retry(struct verbs_fabric *fabric)
 }
 
 /*
- * A listener on 0.0.0.0 or :: belongs to no device; the kernel extends it to those that appear. One on an address goes
- * with the device behind it, and begins again when there is one.
+ * A listener on 0.0.0.0 or :: belongs to no device: the kernel extends it to those that appear, and before the first
+ * one appears it waits. One on an address goes with the device behind it, and begins again when there is one.
  */
+static bool is_any(const struct sockaddr *address)
+{
+	static const struct in6_addr any = IN6ADDR_ANY_INIT;
+
+	if (address->sa_family == AF_INET6)
+		return !memcmp(&((const struct sockaddr_in6 *)address)->sin6_addr, &any,
+			       sizeof(any));
+	return ((const struct sockaddr_in *)address)->sin_addr.s_addr == htonl(INADDR_ANY);
+}
+
 static void listener_lost(struct verbs_listener *listener)
 {
 	struct loop *loop = listener->base.fabric->loop;
@@ -317,7 +329,10 @@ int verbs_listen(struct fabric *fabric, const struct sockaddr *address, socklen_
 		.fabric = verbs_fabric(fabric), .event = listener_event, .owner = listener};
 	listener->retry = (struct loop_timer){.expired = listener_retry, .owner = listener};
 	error = listener_bind(listener);
-	if (error < 0) {
+	if (error == -ENODEV && is_any(address)) {
+		loop_timer_set(fabric->loop, &listener->retry,
+			       loop_now(fabric->loop) + LISTEN_AGAIN);
+	} else if (error < 0) {
 		free(listener);
 		return error;
 	}
@@ -371,6 +386,8 @@ static int id_for(struct verbs_fabric *fabric, const struct sockaddr *remote, so
 	struct sockaddr_storage source = {0};
 	int error = source_address(remote, length, &source);
 
+	if (!error)
+		error = verbs_channel_open(fabric);
 	if (error)
 		return error;
 	if (library->create_id(fabric->channel, ret, NULL, RDMA_PS_TCP))

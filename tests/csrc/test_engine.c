@@ -104,26 +104,6 @@ static void connect_workers(void)
 	}
 }
 
-static void read_all(int fd, void *place, size_t length)
-{
-	for (size_t done = 0; done < length;) {
-		ssize_t got = read(fd, (uint8_t *)place + done, length - done);
-
-		CHECK(got > 0);
-		done += (size_t)got;
-	}
-}
-
-static void write_all(int fd, const void *place, size_t length)
-{
-	for (size_t done = 0; done < length;) {
-		ssize_t written = write(fd, (const uint8_t *)place + done, length - done);
-
-		CHECK(written > 0);
-		done += (size_t)written;
-	}
-}
-
 /* Reads one frame; its body's length. */
 static size_t read_frame(const struct worker *worker, uint8_t *type, void *body, size_t room)
 {
@@ -651,11 +631,6 @@ static void test_commands_say_why_not(void)
 	CHECK(engine_listen(engine, ENGINE_FABRIC_IWARP, "127.0.0.1", port, &number, &bound, words,
 			    sizeof(words)) == -EADDRINUSE);
 	CHECK(strstr(words, "127.0.0.1"));
-	/* No adapter has this address; mostly there is none at all, or not even a library. */
-	words[0] = 0;
-	CHECK(engine_listen(engine, ENGINE_FABRIC_VERBS, "127.0.0.1", 0, &number, &bound, words,
-			    sizeof(words)) < 0);
-	CHECK(words[0]);
 	CHECK(engine_listen(engine, 99, "127.0.0.1", 0, &number, &bound, words, sizeof(words)) ==
 	      -ENOTSUP);
 	CHECK(engine_connect(engine, ENGINE_FABRIC_IWARP, "host.invalid", 1, 1, words,

@@ -87,4 +87,24 @@ static inline void pass(int worker, const void *bytes, size_t length, const int 
 	CHECK(sendmsg(worker, &message, 0) == (ssize_t)length);
 }
 
+static inline void read_all(int fd, void *place, size_t length)
+{
+	for (size_t done = 0; done < length;) {
+		ssize_t got = read(fd, (uint8_t *)place + done, length - done);
+
+		CHECK(got > 0);
+		done += (size_t)got;
+	}
+}
+
+static inline void write_all(int fd, const void *place, size_t length)
+{
+	for (size_t done = 0; done < length;) {
+		ssize_t written = write(fd, (const uint8_t *)place + done, length - done);
+
+		CHECK(written > 0);
+		done += (size_t)written;
+	}
+}
+
 #endif
