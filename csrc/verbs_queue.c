@@ -309,9 +309,9 @@ static enum close_reason reason_of(enum ibv_wc_status status, bool receive)
 {
 	if (status == IBV_WC_REM_ACCESS_ERR)
 		return CLOSE_REMOTE_ACCESS;
-	/* The peer sent more than it was told, or without a credit. */
+	/* The peer sent more than it was told (rxe calls that a QP operation error), or without a credit. */
 	if (status == IBV_WC_RNR_RETRY_EXC_ERR || status == IBV_WC_REM_INV_REQ_ERR ||
-	    (receive && status == IBV_WC_LOC_LEN_ERR))
+	    (receive && (status == IBV_WC_LOC_LEN_ERR || status == IBV_WC_LOC_QP_OP_ERR)))
 		return CLOSE_PROTOCOL_ERROR;
 	return status_of(status) == FABRIC_LOCAL_ERROR ? CLOSE_LIMIT : CLOSE_PEER_LOST;
 }

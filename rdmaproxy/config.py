@@ -15,6 +15,7 @@ from typing import Any
 SECTION = "global"
 SUFFIXES = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 TRUE = frozenset({"yes", "true", "on", "1"})
+FABRICS = ("auto", "verbs", "iwarp")
 FALSE = frozenset({"no", "false", "off", "0"})
 
 
@@ -52,6 +53,12 @@ def _seconds(value: str) -> float:
         return float(value)
     except ValueError:
         raise ValueError("is not a number of seconds") from None
+
+
+def _fabric(value: str) -> str:
+    if value.lower() not in FABRICS:
+        raise ValueError(f"is none of {', '.join(FABRICS)}")
+    return value.lower()
 
 
 def _endpoint(value: str) -> tuple[str, int] | None:
@@ -139,11 +146,31 @@ class Config:
     send_timeout: float = _parameter(
         0.0, _seconds, "Seconds that messages may wait for credits.", 0, 86400
     )
+    fabric: str = _parameter(
+        "auto",
+        _fabric,
+        "verbs: RDMA adapters, iwarp: user-space iWARP over TCP, auto: adapters and iwarp side by side.",
+    )
     iwarp_crc: bool = _parameter(
         False, _truth, "Ask iWARP peers for CRC32C (RFC 5044 section 7.1)."
     )
     iwarp_max_ulpdu: int = _parameter(
         0, _number, "Bytes of the longest iWARP FPDU's payload.", 0, 65535
+    )
+    verbs_send_queue: int = _parameter(
+        0, _number, "Use RDMA adapters as if a send queue had no more; 0: what they give.", 0, 65535
+    )
+    verbs_receive_queue: int = _parameter(
+        0, _number, "As if a receive queue had no more; 0: what they give.", 0, 65535
+    )
+    verbs_sges: int = _parameter(
+        0, _number, "As if a work request had no more pieces; 0: what they give.", 0, 16
+    )
+    verbs_read_depth: int = _parameter(
+        0, _number, "As if no more RDMA Reads could be under way; 0: what they give.", 0, 255
+    )
+    verbs_windows: bool = _parameter(
+        True, _truth, "Use memory windows of type 2 where adapters have them."
     )
 
 

@@ -112,6 +112,11 @@ def engine_config(config: Config) -> EngineConfig:
         send_timeout_ms=_milliseconds(config.send_timeout),
         iwarp_crc=config.iwarp_crc,
         iwarp_max_ulpdu=config.iwarp_max_ulpdu,
+        verbs_send_queue=config.verbs_send_queue,
+        verbs_receive_queue=config.verbs_receive_queue,
+        verbs_sges=config.verbs_sges,
+        verbs_read_depth=config.verbs_read_depth,
+        verbs_no_windows=not config.verbs_windows,
     )
 
 
@@ -308,12 +313,13 @@ class Daemon:
                 del self._connecting[request]
 
     def _hello(self, client: ControlClient, number: object, packet: dict[str, Any]) -> None:
-        fabrics = [fabric.name for fabric in devices.fabrics()]
+        found = devices.fabrics(self.config.fabric)
+        fabrics = list(dict.fromkeys(fabric.name for fabric in found))
         client.answer(number, {"version": 1, "pid": os.getpid(), "fabrics": fabrics})
 
     def _listen(self, client: ControlClient, number: object, packet: dict[str, Any]) -> None:
         self._refuse_when_draining()
-        address, port, fabric = _endpoint(packet)
+        address, port, fabric = self._endpoint(packet)
         if sum(owner is client for _, owner in self._listeners.values()) >= LISTENERS_MAX:
             raise RequestFailed("EAGAIN", f"{LISTENERS_MAX} listeners are the limit of one client")
         listener = self.engine.listen(address, port, fabric)
@@ -348,7 +354,7 @@ class Daemon:
 
     def _connect(self, client: ControlClient, number: object, packet: dict[str, Any]) -> None:
         self._refuse_when_draining()
-        address, port, fabric = _endpoint(packet)
+        address, port, fabric = self._endpoint(packet)
         if sum(asker is client for asker, _ in self._connecting.values()) >= CONNECTS_MAX:
             raise RequestFailed("EAGAIN", f"{CONNECTS_MAX} connects at a time are the limit")
         request = self._next_request
@@ -392,6 +398,20 @@ class Daemon:
         client.answer(number, {})
         self.drain(f"pid {client.peer.pid} asked for it", float(deadline))
 
+    def _endpoint(self, packet: dict[str, Any]) -> tuple[str, int, str]:
+        """Address, port and fabric of a request; a fabric that is not named is the configured one."""
+        wanted = self.config.fabric
+        address, fabric = packet.get("address"), packet.get("fabric") or wanted
+        if not isinstance(address, str) or not isinstance(fabric, str) or "\0" in address:
+            raise RequestFailed("EINVAL", "address and fabric are wanted as strings")
+        if wanted not in ("auto", fabric):
+            words = f"fabric {fabric} is switched off: the configuration says fabric = {wanted}"
+            raise RequestFailed("EPERM", words)
+        port = _whole(packet, "port")
+        if port > 65535:
+            raise RequestFailed("EINVAL", f"port {port}: 0 to 65535 are possible")
+        return address, port, devices.fabric_for(address, port) if fabric == "auto" else fabric
+
     def _refuse_when_draining(self) -> None:
         if self._draining is not None and self._draining.is_set():
             raise RequestFailed("ESHUTDOWN", "the proxy is ending")
@@ -410,16 +430,6 @@ def _connect_code(failed: ConnectFailed) -> str:
         "LIMIT": "ENOBUFS",
         "SHUTDOWN": "ESHUTDOWN",
     }.get(failed.reason.name, "ECONNABORTED")
-
-
-def _endpoint(packet: dict[str, Any]) -> tuple[str, int, str]:
-    address, fabric = packet.get("address"), packet.get("fabric", "iwarp")
-    if not isinstance(address, str) or not isinstance(fabric, str) or "\0" in address:
-        raise RequestFailed("EINVAL", "address and fabric are wanted as strings")
-    port = _whole(packet, "port")
-    if port > 65535:
-        raise RequestFailed("EINVAL", f"port {port}: 0 to 65535 are possible")
-    return address, port, fabric
 
 
 def _whole(packet: dict[str, Any], name: str, otherwise: int | None = None) -> int:

@@ -10,6 +10,10 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from rdmaproxy.adapters import Adapter, adapters, behind
+
+VERBS_PORT = 445
+"""SMB Direct over InfiniBand and RoCE."""
 IWARP_PORT = 5445
 """SMB Direct over iWARP ([MS-SMBD] 1.9): TCP port 445 is taken by SMB itself."""
 SIOCGIFADDR = 0x8915
@@ -38,9 +42,55 @@ class Address:
     """Bits per second, 0 where the interface does not tell (loopback, bridges)."""
 
 
-def fabrics() -> tuple[Fabric, ...]:
-    """User-space iWARP works on every host; its one device is all of the host's TCP."""
-    return (Fabric("iwarp", IWARP_PORT, ("iwarp",)),)
+def fabrics(wanted: str = "auto") -> tuple[Fabric, ...]:
+    """What `fabric = auto | verbs | iwarp` comes to on this host.
+
+    User-space iWARP works everywhere; its one device is all of the host's TCP. Verbs appears once for each port number
+    of its adapters' transports; where it is asked for by name, also while there is no adapter.
+    """
+    found = []
+    if wanted != "iwarp":
+        known = adapters()
+        for port in sorted({one.smb_direct_port for one in known}):
+            names = dict.fromkeys(one.device for one in known if one.smb_direct_port == port)
+            found.append(Fabric("verbs", port, tuple(names)))
+        if wanted == "verbs" and not found:
+            found.append(Fabric("verbs", VERBS_PORT, ()))
+    if wanted != "verbs":
+        found.append(Fabric("iwarp", IWARP_PORT, ("iwarp",)))
+    return tuple(found)
+
+
+def fabric_for(address: str, port: int) -> str:
+    """What `auto` comes to for a listener on an address, or a connection to one.
+
+    Verbs where an adapter is behind the address, or behind the one we would use towards it, and the port number is not
+    that of the other kind of SMB Direct.
+    """
+    source = _source(address)
+    found = [one for one in rdma_adapters() if one[0].address == source]
+    other = {VERBS_PORT, IWARP_PORT} - {one[1].smb_direct_port for one in found}
+    return "verbs" if found and port not in other else "iwarp"
+
+
+def _source(address: str) -> str:
+    """Our own address towards another; UDP needs no packet for it."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect((address, IWARP_PORT))
+            return str(sock.getsockname()[0])
+    except OSError:
+        return address
+
+
+def rdma_adapters() -> list[tuple[Address, Adapter]]:
+    """The host's addresses that an adapter is behind, each with it."""
+    known = adapters()
+    if not known:
+        return []
+    pairs = [(one, behind(one.address, one.interface, known)) for one in addresses()]
+    return [(one, adapter) for one, adapter in pairs if adapter is not None]
 
 
 def addresses() -> list[Address]:
