@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 FIRST_DELAY, LAST_DELAY = 0.5, 30.0
 """Seconds between two attempts to reach or start a proxy; doubled after each."""
 
-START_DEADLINE = 15.0
-"""Seconds that a proxy of our own has to answer."""
+START_DEADLINE = 60.0
+"""Seconds that a proxy of our own has to answer; an emulated machine needs 20. One that ends is noticed at once."""
 
 POLL_INTERVAL = 0.05
 """Seconds between two looks at whether it answers."""
@@ -106,13 +106,19 @@ class RdmaListener:
             with contextlib.suppress(ProxyUnavailable):
                 return await Proxy.open(path)
         self._start_own()
-        async with asyncio.timeout(START_DEADLINE):
-            while True:
-                with contextlib.suppress(ProxyUnavailable):
-                    return await Proxy.open(str(self._own_path))
-                if self._process is None or self._process.poll() is not None:
-                    raise ProxyUnavailable("an rdmaproxy of our own ended as soon as it began")
-                await asyncio.sleep(POLL_INTERVAL)
+        try:
+            return await asyncio.wait_for(self._reach_own(), START_DEADLINE)
+        except TimeoutError:
+            words = f"an rdmaproxy of our own did not answer within {START_DEADLINE:.0f} s"
+            raise ProxyUnavailable(words) from None
+
+    async def _reach_own(self) -> Proxy:
+        while True:
+            with contextlib.suppress(ProxyUnavailable):
+                return await Proxy.open(str(self._own_path))
+            if self._process is None or self._process.poll() is not None:
+                raise ProxyUnavailable("an rdmaproxy of our own ended as soon as it began")
+            await asyncio.sleep(POLL_INTERVAL)
 
     def _start_own(self) -> None:
         if self._process is not None:
