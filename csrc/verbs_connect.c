@@ -36,6 +36,8 @@ enum {
 };
 #define CONNECT_TIME ((nanoseconds)10 * SECOND)
 #define LISTEN_AGAIN ((nanoseconds)1 * SECOND) /* while the device behind an address is gone */
+#define LISTEN_LATER                                                                               \
+	((nanoseconds)60 * SECOND) /* while there is no device at all: the kernel will tell */
 
 /* rdma_cm's events. Each is acknowledged before it is handled: then its identifier may be destroyed at once. */
 
@@ -253,24 +255,6 @@ static int listener_bind(struct verbs_listener *listener)
 	return 0;
 }
 
-static void listener_retry(struct loop_timer *timer, nanoseconds now)
-{
-	struct verbs_listener *listener = timer->owner;
-
-	if (listener_bind(listener) < 0)
-		loop_timer_set(listener->base.fabric->loop, timer, now + LISTEN_AGAIN);
-}
-
-void verbs_listeners_retry(struct verbs_fabric *fabric)
-{
-	for (struct verbs_listener *listener = fabric->listeners; listener;
-	     listener = listener->next) {
-		if (!listener->endpoint.id)
-			loop_timer_set(fabric->base.loop, &listener->retry,
-				       loop_now(fabric->base.loop));
-	}
-}
-
 /*
  * A listener on 0.0.0.0 or :: belongs to no device: the kernel extends it to those that appear, and before the first
  * one appears it waits. One on an address goes with the device behind it, and begins again when there is one.
@@ -283,6 +267,31 @@ static bool is_any(const struct sockaddr *address)
 		return !memcmp(&((const struct sockaddr_in6 *)address)->sin6_addr, &any,
 			       sizeof(any));
 	return ((const struct sockaddr_in *)address)->sin_addr.s_addr == htonl(INADDR_ANY);
+}
+
+static nanoseconds wait_of(const struct verbs_listener *listener)
+{
+	const struct sockaddr *address = (const struct sockaddr *)&listener->base.address;
+
+	return is_any(address) ? LISTEN_LATER : LISTEN_AGAIN;
+}
+
+static void listener_retry(struct loop_timer *timer, nanoseconds now)
+{
+	struct verbs_listener *listener = timer->owner;
+
+	if (listener_bind(listener) < 0)
+		loop_timer_set(listener->base.fabric->loop, timer, now + wait_of(listener));
+}
+
+void verbs_listeners_retry(struct verbs_fabric *fabric)
+{
+	for (struct verbs_listener *listener = fabric->listeners; listener;
+	     listener = listener->next) {
+		if (!listener->endpoint.id)
+			loop_timer_set(fabric->base.loop, &listener->retry,
+				       loop_now(fabric->base.loop) + LISTEN_AGAIN);
+	}
 }
 
 static void listener_lost(struct verbs_listener *listener)
@@ -331,7 +340,7 @@ int verbs_listen(struct fabric *fabric, const struct sockaddr *address, socklen_
 	error = listener_bind(listener);
 	if (error == -ENODEV && is_any(address)) {
 		loop_timer_set(fabric->loop, &listener->retry,
-			       loop_now(fabric->loop) + LISTEN_AGAIN);
+			       loop_now(fabric->loop) + LISTEN_LATER);
 	} else if (error < 0) {
 		free(listener);
 		return error;

@@ -285,13 +285,10 @@ static void uevent(struct verbs_fabric *fabric, const char *text)
 {
 	const char *name = strrchr(text, '/');
 
-	if (!strstr(text, "/infiniband_verbs/") || !name)
-		return;
-	if (strncmp(text, "add@", 4) == 0) {
+	if (strncmp(text, "add@", 4) == 0 &&
+	    (strstr(text, "/infiniband") || strstr(text, "/rdma_cm")))
 		verbs_listeners_retry(fabric);
-		return;
-	}
-	if (strncmp(text, "remove@", 7) != 0)
+	if (strncmp(text, "remove@", 7) != 0 || !strstr(text, "/infiniband_verbs/") || !name)
 		return;
 	for (struct verbs_device *device = fabric->devices; device; device = device->next) {
 		if (!device->lost && strcmp(device->adapter->dev_name, name + 1) == 0) {

@@ -43,6 +43,7 @@ from rdmaproxy.engine import (
     Listener,
     Totals,
 )
+from rdmaproxy.host_watch import HostWatch
 from rdmaproxy.notify import notify
 
 EVENT_BUDGET = 64
@@ -143,6 +144,8 @@ class Daemon:
         self.path = path
         self.engine: EngineLike = Engine(engine_config(config)) if engine is None else engine
         self._listeners: dict[int, tuple[Listener, ControlClient]] = {}
+        self._reached: dict[int, list[str]] = {}
+        """At which addresses the owner of each listener believes it to be reached."""
         self._connecting: dict[int, tuple[ControlClient, object]] = {}
         """Requests to connect that the engine has not answered: who asked, under which id."""
         self._next_request = 1
@@ -167,6 +170,7 @@ class Daemon:
         descriptors = raise_descriptor_limit()
         allowed = Allowed.of(self.config.allow_users, self.config.allow_groups)
         self._server = ControlServer(self.path, allowed, self.config.control_clients, self)
+        watch = HostWatch(self._host_changed)
         try:
             self.engine.start()
             loop.add_reader(self.engine.event_fd, self._on_events)
@@ -178,6 +182,7 @@ class Daemon:
             await self._draining.wait()
             await self._end_connections()
         finally:
+            watch.close()
             loop.remove_reader(self.engine.event_fd)
             self.engine.stop()
             self._server.close()
@@ -331,9 +336,16 @@ class Daemon:
             address=(listener.address, listener.port),
             pid=client.peer.pid,
         )
+        reached = devices.reached(fabric, listener.address)
+        self._reached[listener.listener] = reached
         client.answer(
             number,
-            {"listener": listener.listener, "address": listener.address, "port": listener.port},
+            {
+                "listener": listener.listener,
+                "address": listener.address,
+                "port": listener.port,
+                "addresses": reached,
+            },
         )
 
     def _unlisten(self, client: ControlClient, number: object, packet: dict[str, Any]) -> None:
@@ -346,11 +358,21 @@ class Daemon:
 
     def _end_listener(self, listener: Listener, why: str) -> None:
         del self._listeners[listener.listener]
+        self._reached.pop(listener.listener, None)
         try:
             self.engine.unlisten(listener.listener)
         except EngineError:
             pass  # a drain ended it before
         log.event("listening_ended", listener=listener.listener, words=why)
+
+    def _host_changed(self) -> None:
+        """An adapter or an address came or went: who listens everywhere is told where that is now."""
+        for number, (listener, client) in self._listeners.items():
+            reached = devices.reached(listener.fabric, listener.address)
+            if reached != self._reached[number]:
+                self._reached[number] = reached
+                log.event("listening_at", listener=number, addresses=" ".join(reached) or "nowhere")
+                client.event("addresses", listener=number, addresses=reached)
 
     def _connect(self, client: ControlClient, number: object, packet: dict[str, Any]) -> None:
         self._refuse_when_draining()

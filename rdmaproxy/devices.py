@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rdmaproxy.adapters import Adapter, adapters, behind
+from rdmaproxy.adapters import ADAPTERS, Adapter, adapters, behind
 
 VERBS_PORT = 445
 """SMB Direct over InfiniBand and RoCE."""
@@ -46,7 +46,7 @@ def fabrics(wanted: str = "auto") -> tuple[Fabric, ...]:
     """What `fabric = auto | verbs | iwarp` comes to on this host.
 
     User-space iWARP works everywhere; its one device is all of the host's TCP. Verbs appears once for each port number
-    of its adapters' transports; where it is asked for by name, also while there is no adapter.
+    of its adapters' transports; also without an adapter, where the kernel is ready for one or verbs is asked for.
     """
     found = []
     if wanted != "iwarp":
@@ -54,7 +54,7 @@ def fabrics(wanted: str = "auto") -> tuple[Fabric, ...]:
         for port in sorted({one.smb_direct_port for one in known}):
             names = dict.fromkeys(one.device for one in known if one.smb_direct_port == port)
             found.append(Fabric("verbs", port, tuple(names)))
-        if wanted == "verbs" and not found:
+        if not found and (wanted == "verbs" or ADAPTERS.is_dir()):
             found.append(Fabric("verbs", VERBS_PORT, ()))
     if wanted != "verbs":
         found.append(Fabric("iwarp", IWARP_PORT, ("iwarp",)))
@@ -71,6 +71,15 @@ def fabric_for(address: str, port: int) -> str:
     found = [one for one in rdma_adapters() if one[0].address == source]
     other = {VERBS_PORT, IWARP_PORT} - {one[1].smb_direct_port for one in found}
     return "verbs" if found and port not in other else "iwarp"
+
+
+def reached(fabric: str, address: str) -> list[str]:
+    """The addresses at which a listener is reached: 0.0.0.0 and :: on verbs are those that an adapter is behind."""
+    bound = ipaddress.ip_address(address)
+    if fabric != "verbs" or not bound.is_unspecified:
+        return [address]
+    found = [one.address for one, _ in rdma_adapters()]
+    return [one for one in found if ipaddress.ip_address(one).version == bound.version]
 
 
 def _source(address: str) -> str:

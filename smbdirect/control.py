@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from array import array
+from collections.abc import Callable
 from typing import Any, Self
 
 from smbdirect.channel import ChannelFacts
@@ -52,6 +53,10 @@ class ProxyListener:
         self.listener = listener
         self.address = address
         self.port = port
+        self.addresses: tuple[str, ...] = (address,)
+        """Where it is reached: of 0.0.0.0 on verbs only the addresses that an adapter is behind."""
+        self.on_addresses: Callable[[], None] | None = None
+        """Called when `addresses` has changed."""
         self._proxy = proxy
         self._ready: asyncio.Queue[tuple[socket.socket, ChannelFacts] | None] = asyncio.Queue()
 
@@ -69,6 +74,12 @@ class ProxyListener:
         self._end()
         if not self._proxy.ending:
             await self._proxy._call("unlisten", listener=self.listener)
+
+    def _set_addresses(self, addresses: object) -> None:
+        if isinstance(addresses, list):
+            self.addresses = tuple(str(address) for address in addresses)
+            if self.on_addresses is not None:
+                self.on_addresses()
 
     def _end(self) -> None:
         while not self._ready.empty():
@@ -129,6 +140,7 @@ class Proxy:
         result = await self._call("listen", address=address, port=port, fabric=fabric)
         number = int(result["listener"])
         listener = ProxyListener(self, number, str(result["address"]), int(result["port"]))
+        listener._set_addresses(result.get("addresses"))
         self._listeners[number] = listener
         for ready in self._early.pop(number, ()):
             listener._ready.put_nowait(ready)
@@ -233,6 +245,10 @@ class Proxy:
         """One answer or event; True when `sock` was given to somebody."""
         if packet.get("event") == "channel":
             return sock is not None and self._take_channel(packet, sock)
+        if packet.get("event") == "addresses":
+            if (listener := self._listeners.get(packet.get("listener", 0))) is not None:
+                listener._set_addresses(packet.get("addresses"))
+            return False
         if packet.get("event") == "drain":
             self.ending = "the proxy is ending"
             self._end_listeners()

@@ -150,7 +150,9 @@ class RdmaListener:
                     log.warning("the proxy went away: %s", error)
         self.proxy_pid = proxy.hello.get("pid")
         self.listening = [(one.address, one.port) for one in listeners]
-        self._announce([one.address for one in listeners])
+        for one in listeners:
+            one.on_addresses = lambda: self._announce_all(listeners)
+        self._announce_all(listeners)
         tasks = [asyncio.create_task(self._accept(one)) for one in listeners]
         try:
             await proxy.wait_closed()
@@ -163,6 +165,9 @@ class RdmaListener:
                 await proxy.close()
         log.warning("the proxy is gone; sessions go on over TCP")
         return bool(listeners)
+
+    def _announce_all(self, listeners: Sequence[ProxyListener]) -> None:
+        self._announce([address for one in listeners for address in one.addresses])
 
     async def _accept(self, listener: ProxyListener) -> None:
         with contextlib.suppress(ProxyUnavailable):

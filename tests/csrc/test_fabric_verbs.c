@@ -328,6 +328,7 @@ static void test_device_appears(void)
 	CHECK(fabric_listen(pair.fabric, (struct sockaddr *)&any, sizeof(any), on_request, &pair,
 			    &pair.listener) == 0);
 	((struct verbs_fabric *)pair.fabric)->library = fake_library;
+	verbs_listeners_retry((struct verbs_fabric *)pair.fabric);
 	TURN_UNTIL(&pair, fake.id_count == 1);
 	fabric_unlisten(pair.listener);
 	fabric_destroy(pair.fabric);
