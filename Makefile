@@ -15,10 +15,15 @@ ONCE ?=
 TESTS ?= tests
 ROUNDS ?= 5
 SECONDS_PER_TARGET ?= 60
+SUITES ?=
+RECORD ?=
+SMBD ?=
 
 # To build and to run; to test and to measure.
 RUN_PACKAGES := gcc make pkg-config python3-venv python3-dev libibverbs-dev librdmacm-dev rdma-core \
 	ibverbs-utils python3-pyverbs
+LAB_PACKAGES := qemu-system-x86 linux-image-amd64 linux-headers-amd64 linux-source-6.1 bc bison flex kmod \
+	iproute2 cifs-utils fio git sqlite3 perftest
 TEST_PACKAGES := smbclient samba tshark iperf3 clang clang-format libclang-rt-14-dev
 
 # Debian's own interpreter sees Debian's python3-pyverbs; another one works without it.
@@ -32,7 +37,7 @@ export SMB_PASSWORD
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
 	@echo "  variables of serve: SHARE PORT RDMA_PORT SMB_USER SMB_PASSWORD ONCE=1; of test: TESTS=path"
 
 .PHONY: serve
@@ -52,10 +57,34 @@ check: setup ## layers, names, lengths, formatting, lint, types
 bench: setup ## measure against a raw stream and Samba's smbd
 	@$(RUN) -m smbserver bench --rounds $(ROUNDS)
 
+.PHONY: conformance
+conformance: setup ## Samba's smbtorture against our server and its record; SUITES= RECORD=1 SMBD=1
+	@contrib/install-packages samba-testsuite
+	@SUITES="$(SUITES)" RECORD="$(RECORD)" SMBD="$(SMBD)" $(RUN) -m tests.conformance
+
 .PHONY: fuzz
 fuzz: setup ## every fuzz target for SECONDS_PER_TARGET=60, property tests long
 	@FUZZ_SECONDS=$(SECONDS_PER_TARGET) $(RUN) -m pytest tests/fuzz --timeout 86400
 	@HYPOTHESIS_PROFILE=long $(RUN) -m pytest -m hypothesis --timeout 86400
+
+.PHONY: lab
+lab: labsetup ## in a VM: Soft-RoCE, siw, and the Linux kernel as client; about 15 minutes
+	@tests/lab/run all
+
+.PHONY: lab-full
+lab-full: labsetup ## the same and all that takes longer
+	@tests/lab/run full
+
+.PHONY: lab-bench
+lab-bench: labsetup ## in a VM: SMB by RDMA beside perftest on the same device
+	@LAB_ROUNDS=$(ROUNDS) tests/lab/run bench
+
+.PHONY: labsetup
+labsetup: setup $(VENV)/bin/vng
+	@contrib/install-packages $(LAB_PACKAGES)
+
+$(VENV)/bin/vng: | $(VENV)/bin/python
+	@$(PIP) install virtme-ng
 
 .PHONY: setup
 setup: build $(VENV)/.test-requirements ## system packages, .venv and build; quick when nothing changed

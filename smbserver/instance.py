@@ -73,7 +73,7 @@ class Instance:
     addresses: tuple[str, ...] = (LOOPBACK,)
     """Where to listen; empty: everywhere."""
     options: tuple[str, ...] = ()
-    """More lines for [global]."""
+    """More lines for [global]; sections of further shares may follow them."""
 
     @property
     def configuration(self) -> Path:

@@ -1,0 +1,52 @@
+"""smbserver with the shares of the suites."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+from smbserver import instance
+from smbserver.auth.passdb import Passdb
+from smbserver.instance import Instance
+from tests.conformance.accounts import PASSWORD, Accounts
+from tests.conformance.shares import Folder
+
+_RAISED = re.compile(r"[\w.]*(Error|Exception)\b")
+"""The last line of a traceback."""
+
+
+@contextlib.contextmanager
+def our_server(folder: Folder, accounts: Accounts) -> Iterator[Instance]:
+    """Runs until the end of the `with`."""
+    made = Instance(
+        folder=folder.root / "smbserver",
+        path=folder.share,
+        port=instance.free_port(),
+        rdma_port=instance.free_port(),
+        user=accounts.user,
+        password=PASSWORD,
+        options=folder.sections(),
+    )
+    made.prepare()
+    for name in accounts.names:
+        Passdb(made.folder / "smbpasswd").set_password(name, PASSWORD)
+    with instance.running(made):
+        yield made
+
+
+class Faults:
+    """What the server's log says that must not happen: commands that failed within, workers that died."""
+
+    def __init__(self, server: Instance) -> None:
+        self._log = server.log
+        self._seen = 0
+
+    def new(self) -> list[str]:
+        """The lines since the last call; a traceback by its last line."""
+        with self._log.open("rb") as log:
+            log.seek(self._seen)
+            text = log.read()
+        self._seen += len(text)
+        lines = text.decode(errors="replace").splitlines()
+        return [line for line in lines if " ERROR " in line or _RAISED.match(line)]

@@ -1,0 +1,152 @@
+"""Which of smbtorture's suites are run, on which share, with which options.
+
+Left out: `scan` (gives no verdict), `kernel-oplocks` (wants the kernel's oplocks and the share as a local folder),
+`hold-oplock` and `hold-sharemode` (wait for a person), `aio_delay` and `durable-v2-delay` (want a module of Samba's own
+test suite), `twrp` (wants snapshots), `bench`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+USER, ADMINISTRATOR = "user", "administrator"
+TEST_LIMIT = 60.0
+"""Seconds until a test counts as hanging; the slowest of smbd's but two takes 40."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """What one run of smbtorture is given."""
+
+    name: str
+    share: str = "data"
+    tests: tuple[str, ...] = ()
+    """Run by name after the rest, on this suite's share; empty: the whole suite."""
+    account: str = USER
+    options: tuple[str, ...] = ()
+    limit: float = TEST_LIMIT
+    """Seconds for each test."""
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """What stands on smbtorture's command line."""
+        return tuple(f"{self.name}.{test}" for test in self.tests) or (self.name,)
+
+
+_WHOLE = [
+    "acls",
+    "acls_non_canonical",
+    "async_dosmode",
+    "change_notify_disabled",
+    "charset",
+    "check-sharemode",
+    "compound",
+    "compound_async",
+    "compound_find",
+    "connect",
+    "create",
+    "create_no_streams",
+    "credits",
+    "delete-on-close-perms",
+    "deny",
+    "dir",
+    "dosmode",
+    "durable-open",
+    "durable-open-disconnect",
+    "durable-v2-open",
+    "ea",
+    "fileid",
+    "getinfo",
+    "ioctl",
+    "ioctl-on-stream",
+    "lease",
+    "lock",
+    "mangle",
+    "maxfid",
+    "maximum_allowed",
+    "mkdir",
+    "multichannel",
+    "notify",
+    "notify-inotify",
+    "openattr",
+    "oplock",
+    "read",
+    "rename",
+    "replay",
+    "rw",
+    "samba3misc",
+    "sdread",
+    "secleak",
+    "session",
+    "session-id",
+    "session-require-signing",
+    "set-sparse-ioctl",
+    "setinfo",
+    "sharemode",
+    "streams",
+    "tcon",
+    "timestamp_resolution",
+    "timestamps",
+    "winattr",
+    "zero-data-ioctl",
+]
+
+_SHARES = {
+    "acls_non_canonical": "noncanon",
+    "change_notify_disabled": "nonotify",
+    "create_no_streams": "nostreams",
+    "dosmode": "dosmode",
+    "ea": "acl_xattr_ea",
+}
+_OPTIONS = {
+    "ea": ("torture:acl_xattr_name=hackme",),
+    "set-sparse-ioctl": ("torture:filename=sparse",),
+    "zero-data-ioctl": (
+        "torture:filename=zeroed",
+        "torture:offset=0",
+        "torture:beyond_final_zero=4096",
+    ),
+}
+_LIMITS = {"maxfid": 300.0, "secleak": 120.0, "lease": 120.0}
+
+_APART = (
+    Suite("smb2.session", tests=("reauth4",), account=ADMINISTRATOR),
+    Suite("smb2.create", tests=("quota-fake-file",), account=ADMINISTRATOR),
+    Suite("smb2.getinfo", tests=("fsinfo", "qfs_buffercheck"), account=ADMINISTRATOR),
+)
+"""Tests that want more rights than the others."""
+
+SUITES: tuple[Suite, ...] = (
+    *(
+        Suite(
+            f"smb2.{name}",
+            share=_SHARES.get(name, "data"),
+            options=_OPTIONS.get(name, ()),
+            limit=_LIMITS.get(name, TEST_LIMIT),
+        )
+        for name in _WHOLE
+    ),
+    *_APART,
+)
+
+
+def chosen(names: list[str]) -> list[Suite]:
+    """The suites of these names, all without names; a name may lead further, to one test."""
+    if not names:
+        return list(SUITES)
+    found = [suite for suite in SUITES if suite.name in names]
+    known = {suite.name for suite in SUITES}
+    return found + [_of_test(name) for name in names if name not in known]
+
+
+def _of_test(name: str) -> Suite:
+    for suite in reversed(SUITES):
+        if any(name == wanted for wanted in suite.wanted):
+            return suite
+    for suite in SUITES:
+        if name.startswith(f"{suite.name}."):
+            test = name.removeprefix(f"{suite.name}.")
+            return Suite(
+                suite.name, suite.share, (test,), suite.account, suite.options, suite.limit
+            )
+    raise LookupError(f"{name} is no suite that is run here; tests/conformance/suites.py has them")
