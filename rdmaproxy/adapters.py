@@ -10,11 +10,12 @@ import importlib
 import ipaddress
 import re
 import socket
-import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from rdmaproxy import netlink
 
 ADAPTERS = Path("/sys/class/infiniband")
 INTERFACES = Path("/sys/class/net")
@@ -38,14 +39,8 @@ LIMITS = (
 NETLINK_RDMA = 20
 NLDEV = 5 << 10
 CMD_GET, CMD_PORT_GET = 1, 5
-DUMP_REQUEST = 0x0301
-MESSAGE_DONE, MESSAGE_ERROR = 3, 2
 ATTR_DEV_INDEX, ATTR_DEV_NAME, ATTR_PORT_INDEX, ATTR_NDEV_NAME = 1, 2, 3, 51
 """Of rdma/rdma_netlink.h."""
-HEADER = struct.Struct("=IHHII")
-ATTRIBUTE = struct.Struct("=HH")
-ANSWER_TIME = 2.0
-"""Seconds that the kernel has to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,43 +181,23 @@ def _text(path: Path) -> str:
 
 def _interfaces_by_netlink() -> Iterator[tuple[tuple[str, int], str]]:
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_RDMA) as sock:
-            sock.settimeout(ANSWER_TIME)
-            for device in list(_dump(sock, CMD_GET)):
-                index, name = device.get(ATTR_DEV_INDEX), device.get(ATTR_DEV_NAME)
-                if index is None or name is None:
-                    continue
-                for port in _dump(sock, CMD_PORT_GET, index):
-                    number, interface = port.get(ATTR_PORT_INDEX), port.get(ATTR_NDEV_NAME)
-                    if number is not None and interface is not None:
-                        place = _string(name), int.from_bytes(number, "little")
-                        yield place, _string(interface)
+        with netlink.connect(NETLINK_RDMA) as sock:
+            for device in list(map(netlink.attributes, netlink.dump(sock, NLDEV | CMD_GET))):
+                yield from _ports(sock, device)
     except OSError:
         return  # no RDMA in this kernel
 
 
-def _dump(sock: socket.socket, command: int, device: bytes = b"") -> Iterator[dict[int, Any]]:
-    """The answers to a request for all objects of a kind, their attributes by number."""
-    body = ATTRIBUTE.pack(ATTRIBUTE.size + len(device), ATTR_DEV_INDEX) + device if device else b""
-    length = HEADER.size + len(body)
-    sock.send(HEADER.pack(length, NLDEV | command, DUMP_REQUEST, command, 0) + body)
-    while True:
-        packet = sock.recv(1 << 16)
-        while len(packet) >= HEADER.size:
-            length, kind, _, _, _ = HEADER.unpack_from(packet)
-            if kind in (MESSAGE_DONE, MESSAGE_ERROR) or length < HEADER.size:
-                return
-            yield dict(_attributes(packet[HEADER.size : length]))
-            packet = packet[(length + 3) & ~3 :]
-
-
-def _attributes(message: bytes) -> Iterator[tuple[int, bytes]]:
-    while len(message) >= ATTRIBUTE.size:
-        length, kind = ATTRIBUTE.unpack_from(message)
-        if length < ATTRIBUTE.size:
-            return
-        yield kind, message[ATTRIBUTE.size : length]
-        message = message[(length + 3) & ~3 :]
+def _ports(sock: socket.socket, device: dict[int, bytes]) -> Iterator[tuple[tuple[str, int], str]]:
+    index, name = device.get(ATTR_DEV_INDEX), device.get(ATTR_DEV_NAME)
+    if index is None or name is None:
+        return
+    body = netlink.attribute(ATTR_DEV_INDEX, index)
+    for message in netlink.dump(sock, NLDEV | CMD_PORT_GET, body):
+        port = netlink.attributes(message)
+        number, interface = port.get(ATTR_PORT_INDEX), port.get(ATTR_NDEV_NAME)
+        if number is not None and interface is not None:
+            yield (_string(name), int.from_bytes(number, sys.byteorder)), _string(interface)
 
 
 def _string(value: bytes) -> str:

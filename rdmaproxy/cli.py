@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rdmaproxy import devices, log
+from rdmaproxy import adapters, devices, log
+from rdmaproxy.adapters import Adapter
 from rdmaproxy.config import Config, ConfigError, describe, load
 from rdmaproxy.control import ControlUnavailable
 from smbdirect.control import Proxy, ProxyError, ProxyUnavailable, default_control_path
@@ -51,6 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("devices", help="what can be listened on here")
     listing.add_argument("-j", "--json", action="store_true", help="as one JSON object")
     listing.set_defaults(command=_devices)
+    doctor = commands.add_parser(
+        "doctor", parents=[common], help="does RDMA work here, and if not, why"
+    )
+    doctor.add_argument("client", metavar="ADDRESS", nargs="?", default="", help="of a client")
+    doctor.add_argument("-j", "--json", action="store_true", help="as one JSON object")
+    doctor.set_defaults(command=_doctor)
     parameters = commands.add_parser("parameters", help="all parameters, as an example file")
     parameters.set_defaults(command=_parameters)
     return parser
@@ -105,14 +112,45 @@ def _devices(parsed: argparse.Namespace) -> int:
     if parsed.json:
         shown = {"fabrics": [asdict(one) for one in fabrics]}
         shown["addresses"] = [asdict(one) for one in addresses]
+        shown["adapters"] = [
+            {**asdict(one), "limits": adapters.limits(one.device)} for one in adapters.adapters()
+        ]
         print(json.dumps(shown))
         return 0
     for fabric in fabrics:
         print(f"fabric {fabric.name}, port {fabric.port}, devices: {', '.join(fabric.devices)}")
+    for adapter in adapters.adapters():
+        print("\n".join(_adapter_lines(adapter)))
     for one in addresses:
         speed = f", {one.speed // 1_000_000} Mbit/s" if one.speed else ""
         print(f"address {one.address}/{one.prefix} on {one.interface}, mtu {one.mtu}{speed}")
     return 0
+
+
+def _adapter_lines(one: Adapter) -> list[str]:
+    speed = f", {one.speed / 1e9:g} Gbit/s" if one.speed else ""
+    interface = one.interface or "no interface"
+    lines = [
+        f"adapter {one.device}/{one.port}, {one.transport} over {interface}, {one.state}{speed}"
+    ]
+    lines += [
+        f"  GID {gid.index} {gid.address} {gid.kind} {gid.interface}".rstrip() for gid in one.gids
+    ]
+    known = adapters.limits(one.device)
+    said = ", ".join(f"{name} {value}" for name, value in known.items())
+    return [*lines, f"  limits: {said or 'unknown: python3-pyverbs is not there, or refuses'}"]
+
+
+def _doctor(parsed: argparse.Namespace) -> int:
+    from rdmaproxy import doctor
+
+    _, path = _configuration(parsed)
+    checks = asyncio.run(doctor.examine(path, parsed.client))
+    if parsed.json:
+        print(json.dumps({"checks": [asdict(check) for check in checks]}))
+    else:
+        print("\n".join(doctor.lines(checks)))
+    return int(any(check.verdict is doctor.Verdict.FAIL for check in checks))
 
 
 def _parameters(parsed: argparse.Namespace) -> int:

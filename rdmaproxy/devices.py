@@ -10,12 +10,16 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rdmaproxy.adapters import ADAPTERS, Adapter, adapters, behind
+from rdmaproxy import netlink
+from rdmaproxy.adapters import ADAPTERS, INTERFACES, Adapter, adapters, behind
 
 VERBS_PORT = 445
 """SMB Direct over InfiniBand and RoCE."""
 IWARP_PORT = 5445
 """SMB Direct over iWARP ([MS-SMBD] 1.9): TCP port 445 is taken by SMB itself."""
+RTM_GETADDR, IFA_ADDRESS, IFA_LOCAL = 22, 1, 2
+IFADDRMSG = struct.Struct("=BBBBI")
+IFF_UP = 1
 SIOCGIFADDR = 0x8915
 SIOCGIFNETMASK = 0x891B
 ADDRESSES_MAX = 64
@@ -106,26 +110,36 @@ def addresses() -> list[Address]:
     """The host's addresses on interfaces that are up, at most ADDRESSES_MAX."""
     try:
         found = list(_addresses_by_netlink())
-    except (ImportError, OSError):
+    except OSError:
         found = list(_addresses_by_sysfs())
     return found[:ADDRESSES_MAX]
 
 
 def _addresses_by_netlink() -> Iterator[Address]:
-    from pyroute2 import IPRoute
+    with netlink.connect(socket.NETLINK_ROUTE) as sock:
+        for message in netlink.dump(sock, RTM_GETADDR, IFADDRMSG.pack(0, 0, 0, 0, 0)):
+            _, prefix, _, _, index = IFADDRMSG.unpack_from(message)
+            found = netlink.attributes(message[IFADDRMSG.size :])
+            # IFA_LOCAL is our end of a point-to-point link, IFA_ADDRESS the other's.
+            raw = found.get(IFA_LOCAL) or found.get(IFA_ADDRESS)
+            try:
+                name = socket.if_indextoname(index)
+            except OSError:
+                continue  # it went away meanwhile
+            if raw is None or not _is_up(name):
+                continue
+            address = ipaddress.ip_address(raw)
+            if not address.is_link_local:
+                mtu = _number(name, "mtu")
+                yield Address(name, index, str(address), prefix, mtu, _speed(name))
 
-    with IPRoute() as route:
-        links = {link["index"]: link for link in route.get_links()}
-        for entry in route.get_addr():
-            link = links.get(entry["index"])
-            address = entry.get_attr("IFA_LOCAL") or entry.get_attr("IFA_ADDRESS")
-            if link is None or address is None or link["state"] != "up":
-                continue
-            if ipaddress.ip_address(address).is_link_local:
-                continue
-            name = link.get_attr("IFLA_IFNAME")
-            mtu = link.get_attr("IFLA_MTU")
-            yield Address(name, entry["index"], address, entry["prefixlen"], mtu, _speed(name))
+
+def _is_up(interface: str) -> bool:
+    try:
+        with open(os.path.join(INTERFACES, interface, "flags"), encoding="ascii") as file:
+            return bool(int(file.read(), 16) & IFF_UP)
+    except (OSError, ValueError):
+        return False
 
 
 def _addresses_by_sysfs() -> Iterator[Address]:

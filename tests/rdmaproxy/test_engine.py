@@ -143,7 +143,7 @@ def test_refusals_have_a_code_and_words(engine: Engine) -> None:
     with pytest.raises(EngineError, match="known are iwarp"):
         engine.listen("127.0.0.1", 0, fabric="ethernet")
     # An address for examples (RFC 5737): no device is behind it, with or without rdma-core.
-    with pytest.raises(EngineError, match="cannot listen|rdma-core"):
+    with pytest.raises(EngineError, match=r"cannot listen|rdma-core"):
         engine.listen("192.0.2.1", 0, fabric="verbs")
     with pytest.raises(EngineError, match="no listener 99"):
         engine.unlisten(99)
