@@ -75,6 +75,11 @@ class Config:
         return self.run_directory / "control"
 
     @property
+    def store_directory(self) -> Path:
+        """What the workers share while they run."""
+        return self.run_directory / "workers"
+
+    @property
     def accounts_path(self) -> Path:
         """The smbpasswd(5) file."""
         backend, _, file = self.general.passdb_backend.partition(":")

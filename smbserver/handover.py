@@ -5,6 +5,7 @@ A `SOCK_SEQPACKET` pair. The listener says
     {"op": "connection", "facts": CHANNEL}   a client: its socket comes along, and the bytes already read from it
     {"op": "rdma", "addresses": [...]}       where the proxy listens now
     {"op": "status", "id": N}
+    {"op": "gone", "worker": N}              that worker has died, and what it had in the store is removed
     {"op": "reload"}                         read the configuration again
 
 and a worker says

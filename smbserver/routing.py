@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -17,8 +18,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from smbdirect.channel import ChannelFacts
+from smbserver import share_modes
 from smbserver.handover import Link
-from smbserver.store import WORKER_BITS
+from smbserver.store import WORKER_BITS, Store
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +122,8 @@ class WorkerProcess:
 class Routes:
     """The workers, and which client each belongs to."""
 
-    def __init__(self, options: Sequence[str], server_guid: bytes) -> None:
+    def __init__(self, options: Sequence[str], server_guid: bytes, store: Store) -> None:
+        self._store = store
         self._command = [
             *(sys.executable, "-m", "smbserver.worker", "--server-guid", server_guid.hex()),
             *options,
@@ -165,7 +168,15 @@ class Routes:
         self.remove(worker)
         self.workers.discard(worker)
         if not self._stopping:
+            self.forget_the_dead()
+            self.tell({"op": "gone", "worker": worker.number})
             asyncio.get_running_loop().call_later(RESPAWN_DELAY, self.prepare)
+
+    def forget_the_dead(self) -> None:
+        """What dead workers had in the store vanishes."""
+        is_dead = functools.cache(self._store.is_dead)
+        self._store.shared.forget(is_dead)
+        share_modes.forget(self._store, is_dead)
 
     def announce_rdma(self, addresses: Sequence[str]) -> None:
         """Tell all workers, also later ones, where the proxy listens."""
@@ -202,7 +213,8 @@ class Routes:
         taken = {worker.number for worker in self.workers}
         while True:
             self._next = (self._next + 1) % (1 << WORKER_BITS)
-            if self._next not in taken:
+            # A worker outlives its listener as long as it has connections.
+            if self._next and self._next not in taken and self._store.is_dead(self._next):
                 break
         worker = WorkerProcess(self, self._next, self._command)
         self.workers.add(worker)

@@ -16,6 +16,7 @@ from smbserver.control import ControlSocket, Operation
 from smbserver.listener import Listener, addresses, transports
 from smbserver.rdma_listener import RdmaListener
 from smbserver.routing import Routes
+from smbserver.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,8 @@ class Server:
         self._config = config
         self._reload = reload
         guid = uuid.uuid4().bytes
-        self._routes = Routes(options, guid)
+        self._store = Store(0, config.store_directory, config.state_directory)
+        self._routes = Routes(options, guid, self._store)
         self._listener = Listener(config, self._routes, guid)
         self._rdma = RdmaListener(
             self._listener,
@@ -58,6 +60,7 @@ class Server:
         try:
             hosts = addresses(self._config)
             ports = [port for kind, port in transports(self._config) if kind in ("tcp", "nbt")]
+            self._routes.forget_the_dead()
             self._routes.prepare()
             self._listener.listen([(host, port) for port in ports for host in hosts])
             self._rdma.start()
@@ -66,6 +69,7 @@ class Server:
         finally:
             await self._listener.close()
             await self._routes.stop()
+            self._store.close()
             await self._rdma.close()
             await self._control.close()
 

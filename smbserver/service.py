@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from smbdirect.pool import Pool
+from smbserver import share_modes
 from smbserver.auth.passdb import Passdb
 from smbserver.session import SessionState
 from smbserver.store import Store
@@ -31,6 +32,7 @@ class Service:
     ) -> None:
         self.config = config
         self.store = store or Store()
+        share_modes.attach(self.store)
         self.server_guid = server_guid or uuid.uuid4().bytes
         self.passdb = Passdb(config.accounts_path)
         self.started = filetime.now()

@@ -1,11 +1,17 @@
 """Which opens of one file stand together, and files that go away with their last open ([MS-FSA] 2.1.5.1.2, 2.1.5.4).
 
-The table covers the opens of this process. Opens of other workers become visible when the table moves behind the
-store that all workers share.
+A worker knows its own opens one by one. What the other workers must know of them it publishes as one record per file
+in the shared store: who has it open, and for each worker the rights that any of its opens has and the sharing that
+all of them grant. An open that these exclude is one that some open excludes, and the reverse: nothing is lost.
+A worker changes the record only when its own part of it changes.
+
+Record: flags, number of workers, for each its number and modes, path below the share.
 """
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,18 +19,27 @@ from smbserver import access
 from smbserver.wire.status import NtStatus, StatusError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from smbserver.open import Open
+    from smbserver.store import Packet, Records, Store, Transaction
 
 SHARE_READ = 1
 SHARE_WRITE = 2
 SHARE_DELETE = 4
 
-_CONFLICTS = (
-    (access.READING, SHARE_READ),
-    (access.WRITING, SHARE_WRITE),
-    (access.DELETE, SHARE_DELETE),
-)
 _COUNTED = access.READING | access.WRITING | access.DELETE
+_ALL_SHARED = (SHARE_READ | SHARE_WRITE | SHARE_DELETE) << 3
+"""Modes of a worker whose opens take no part: those that only look at attributes."""
+
+_DELETE_PENDING = 1
+_HEAD = struct.Struct("<BH")
+_ENTRY = struct.Struct("<HB")
+_ALONE = struct.Struct("<BHHB")
+_ONE_WORKER = _HEAD.pack(0, 1)
+_NUMBERS = struct.Struct(">QQ")
+_LONGEST_STREAM = 400
+"""Bytes of a stream's name in a key; what is longer stands there as its hash."""
 
 Key = tuple[int, int, str]
 """Device, inode, and the folded name of an alternate data stream."""
@@ -32,50 +47,89 @@ Key = tuple[int, int, str]
 
 @dataclass(slots=True, eq=False)
 class SharedFile:
-    """What all opens of one file have in common."""
+    """What all opens that this worker has of one file have in common."""
 
     key: Key
     path: str
     """Below the share; a rename through one open moves it for all."""
+    record: bytes
+    """Its key in the store."""
     opens: list[Open] = field(default_factory=list)
-    delete_pending: bool = False
-    """It goes when the last open is closed; nobody opens it any more."""
     change_time: tuple[int, int] | None = None
     """A ChangeTime that a client has set, behind the real one that it stands for. Linux lets nobody set it."""
+    modes: int = _ALL_SHARED
+    """Our part of the record."""
+
+    @property
+    def delete_pending(self) -> bool:
+        """It goes when the last open is closed; nobody opens it any more."""
+        found = _records.get(self.record)
+        return found is not None and bool(found[0] & _DELETE_PENDING)
+
+    @delete_pending.setter
+    def delete_pending(self, pending: bool) -> None:
+        with _transaction:
+            found = _records.get(self.record)
+            if found is not None:
+                flags = found[0] & ~_DELETE_PENDING | (_DELETE_PENDING if pending else 0)
+                _records.put(self.record, bytes((flags,)) + found[1:])
 
 
 _files: dict[Key, SharedFile] = {}
+_store: Store
+_records: Records
+_transaction: Transaction
+
+
+def attach(store: Store) -> None:
+    """Publish in this store from now on, and be told by others."""
+    global _store, _records, _transaction
+    _store, _records = store, store.shared.records("share modes")
+    _transaction = store.shared.transaction
+    store.notifier.on("renamed", _on_renamed)
 
 
 def find(key: Key) -> SharedFile | None:
-    """The file's entry, if anybody has it open."""
+    """The file's entry, if this worker has it open."""
     return _files.get(key)
+
+
+def is_open(key: Key) -> bool:
+    """Whether anybody has it open."""
+    return key in _files or bool(others(key))
+
+
+def others(key: Key) -> list[int]:
+    """The other workers that have the file open."""
+    found = _records.get(pack_key(key))
+    return [] if found is None else list(_foreign(_parse(found)[1]))
 
 
 def check(key: Key, granted: int, share_access: int) -> None:
     """Refuses an open that its file's other opens exclude, or that excludes them."""
-    file = _files.get(key)
-    if file is None:
-        return
-    if file.delete_pending:
-        raise StatusError(NtStatus.DELETE_PENDING)
-    if not granted & _COUNTED:
-        return
-    for other in file.opens:
-        if not other.granted_access & _COUNTED:
-            continue
-        for rights, shared in _CONFLICTS:
-            if (granted & rights and not other.share_access & shared) or (
-                other.granted_access & rights and not share_access & shared
-            ):
-                raise StatusError(NtStatus.SHARING_VIOLATION)
+    found = _records.get(pack_key(key))
+    if found is not None:
+        _check(found, _modes(granted, share_access), _files.get(key))
 
 
-def enter(key: Key, path: str) -> SharedFile:
-    """The entry that a new open joins."""
+def enter(key: Key, path: str, granted: int, share_access: int) -> SharedFile:
+    """The entry that a new open joins; checked once more, since others may have been faster."""
+    modes = _modes(granted, share_access)
     file = _files.get(key)
-    if file is None:
-        file = _files[key] = SharedFile(key, path)
+    record = pack_key(key) if file is None else file.record
+    with _transaction:
+        found = _records.get(record)
+        if found is None:
+            found = _alone(path, modes if file is None else file.modes)
+            _records.put(record, found)
+        else:
+            _check(found, modes, file)
+            if file is None:
+                _publish(record, found, modes)
+        if file is None:
+            file = _files[key] = SharedFile(key, path, record, modes=modes)
+        else:
+            _change(file, found, _merge(file.modes, modes))
     return file
 
 
@@ -83,12 +137,166 @@ def leave(file: SharedFile, one: Open) -> bool:
     """Takes an open out; True if it was the last and the file is to be deleted now."""
     file.opens.remove(one)
     if file.opens:
+        modes = _ALL_SHARED
+        for other in file.opens:
+            modes = _merge(modes, _modes(other.granted_access, other.share_access))
+        if modes != file.modes:
+            with _transaction:
+                _change(file, _records.get(file.record) or _alone(file.path, modes), modes)
         return False
-    del _files[file.key]
-    return file.delete_pending
+    if _files.get(file.key) is file:
+        del _files[file.key]
+    with _transaction:
+        found = _records.get(file.record)
+        if found is None:
+            return False
+        flags, workers, path = _parse(found)
+        living = _foreign(workers)
+        if living:
+            _records.put(file.record, _pack(flags, living, path))
+            return False
+        _records.delete(file.record)
+        return bool(flags & _DELETE_PENDING)
 
 
 def is_open_below(device: int, path: str) -> bool:
-    """Whether anything below the directory at `path` is open."""
-    prefix = f"{path}/"
-    return any(key[0] == device and file.path.startswith(prefix) for key, file in _files.items())
+    """Whether anything below the directory at `path` is open, by whomever."""
+    prefix = _encode(f"{path}/")
+    for _, found in _records.scan(_NUMBERS.pack(device, 0)[:8]):
+        _, workers, there = _parse(found)
+        if there.startswith(prefix) and (_store.worker in workers or any(_foreign(workers))):
+            return True
+    return False
+
+
+def renamed(file: SharedFile, path: str) -> None:
+    """The file has another name now, for all who have it or one of its streams open."""
+    for record, found in list(_records.scan(file.record[: _NUMBERS.size])):
+        flags, workers, _ = _parse(found)
+        _records.put(record, _pack(flags, workers, _encode(path)))
+        for worker in _foreign(workers):
+            _store.notifier.send(
+                worker, {"op": "renamed", "file": list(file.key[:2]), "path": path}
+            )
+    _set_path(file.key[:2], path)
+
+
+def _on_renamed(sender: int, packet: Packet) -> None:
+    _set_path(tuple(packet["file"]), packet["path"])
+
+
+def _set_path(identity: tuple[int, ...], path: str) -> None:
+    for key, file in _files.items():
+        if key[:2] == identity:
+            file.path = path
+
+
+def forget(store: Store, is_dead: Callable[[int], bool]) -> None:
+    """Remove the parts of dead workers. A file that was to be deleted with its last open stays."""
+    records = store.shared.records("share modes")
+    for record, _ in list(records.scan()):
+        with store.shared.transaction:
+            found = records.get(record)
+            if found is None:
+                continue
+            flags, workers, path = _parse(found)
+            living = {number: modes for number, modes in workers.items() if not is_dead(number)}
+            if not living:
+                records.delete(record)
+            elif len(living) < len(workers):
+                records.put(record, _pack(flags, living, path))
+
+
+# Modes: three bits of rights (reading, writing, deleting), and the same three of sharing above them.
+
+
+def _modes(granted: int, share_access: int) -> int:
+    rights = (
+        (SHARE_READ if granted & access.READING else 0)
+        | (SHARE_WRITE if granted & access.WRITING else 0)
+        | (SHARE_DELETE if granted & access.DELETE else 0)
+    )
+    return rights | (share_access & 7) << 3 if rights else _ALL_SHARED
+
+
+def _merge(one: int, other: int) -> int:
+    """What both together exclude: the rights of either, the sharing of both."""
+    return (one | other) & 7 | one & other & _ALL_SHARED
+
+
+def _exclude(one: int, other: int) -> bool:
+    return bool(one & 7 & ~(other >> 3) or other & 7 & ~(one >> 3))
+
+
+def _check(found: bytes, modes: int, own: SharedFile | None) -> None:
+    """Refuses what the opens of a record exclude."""
+    if own is not None and own.opens and _exclude(own.modes, modes):
+        raise StatusError(
+            NtStatus.DELETE_PENDING if found[0] & _DELETE_PENDING else NtStatus.SHARING_VIOLATION
+        )
+    if own is not None and found[:3] == _ONE_WORKER:
+        return
+    flags, workers, _ = _parse(found)
+    living = _foreign(workers)
+    if own is None and not living:
+        return  # whoever had it open is dead
+    if flags & _DELETE_PENDING:
+        raise StatusError(NtStatus.DELETE_PENDING)
+    if any(_exclude(other, modes) for other in living.values()):
+        raise StatusError(NtStatus.SHARING_VIOLATION)
+
+
+def _foreign(workers: dict[int, int]) -> dict[int, int]:
+    """The modes of the others that live."""
+    own, alive = _store.worker, _store.presence.is_alive
+    return {number: modes for number, modes in workers.items() if number != own and alive(number)}
+
+
+# Records
+
+
+def pack_key(key: Key) -> bytes:
+    """A file's key in tables of the store; its streams have the same 16 bytes in front."""
+    device, inode, stream = key
+    if not stream:
+        return _NUMBERS.pack(device, inode)
+    name = _encode(stream)
+    if len(name) > _LONGEST_STREAM:
+        name = hashlib.blake2b(name, digest_size=32).digest()
+    return _NUMBERS.pack(device, inode) + name
+
+
+def _alone(path: str, modes: int) -> bytes:
+    """The record of a file that only this worker has open."""
+    return _ALONE.pack(0, 1, _store.worker, modes) + _encode(path)
+
+
+def _change(file: SharedFile, found: bytes, modes: int) -> None:
+    """Our part of a record is another one now."""
+    if modes != file.modes:
+        _publish(file.record, found, modes)
+        file.modes = modes
+
+
+def _encode(name: str) -> bytes:
+    return name.encode("utf-8", "surrogatepass")
+
+
+def _publish(record: bytes, found: bytes, modes: int) -> None:
+    """Put our part into a record."""
+    flags, workers, path = _parse(found)
+    living = _foreign(workers)
+    if not living and _store.worker not in workers:
+        flags = 0  # whoever wanted it deleted is dead
+    _records.put(record, _pack(flags, {**living, _store.worker: modes}, path))
+
+
+def _parse(found: bytes) -> tuple[int, dict[int, int], bytes]:
+    flags, count = _HEAD.unpack_from(found)
+    end = _HEAD.size + count * _ENTRY.size
+    return flags, dict(_ENTRY.iter_unpack(found[_HEAD.size : end])), found[end:]
+
+
+def _pack(flags: int, workers: dict[int, int], path: bytes) -> bytes:
+    entries: Iterable[bytes] = (_ENTRY.pack(number, modes) for number, modes in workers.items())
+    return _HEAD.pack(flags, len(workers)) + b"".join(entries) + path

@@ -54,6 +54,7 @@ class Worker:
 
     async def run(self, sock: socket.socket) -> None:
         """Serve until nobody is left."""
+        self.service.store.notifier.start()
         self.link = Link(sock, self._on_packet, self._on_listener_gone)
         await self._done
 
@@ -71,6 +72,8 @@ class Worker:
         elif op == "status" and self.link is not None:
             answer = {"op": "status", "id": packet["id"], "status": status.describe(self.service)}
             self.link.send(answer)
+        elif op == "gone":
+            self.service.store.gone(packet["worker"])
         elif op == "reload":
             with contextlib.suppress(ConfigError):
                 self.service.reload(self._reload())
@@ -117,7 +120,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = load(parsed.configfile, parsed.option)
     logs.start(config.general.log_level)
     _prepare_process()
-    service = Service(config, Store(parsed.worker), parsed.server_guid)
+    store = Store(parsed.worker, config.store_directory, config.state_directory)
+    if not store.presence.announce(parsed.worker):
+        log.error("another process is worker %d", parsed.worker)
+        return 1
+    service = Service(config, store, parsed.server_guid)
     sock = socket.socket(fileno=parsed.link)
     asyncio.run(_serve(service, sock, lambda: load(parsed.configfile, parsed.option)))
     return 0

@@ -376,10 +376,15 @@ def _join(
     granted: int,
 ) -> Open:
     assert call.tree is not None
+    try:
+        file = share_modes.enter(key, path, granted, wanted.request.share_access)
+    except StatusError:  # another worker was faster
+        handle.close()
+        raise
     return Open(
         tree=call.tree,
         handle=handle,
-        file=share_modes.enter(key, path),
+        file=file,
         granted_access=granted,
         share_access=wanted.request.share_access,
         create_options=wanted.request.create_options,

@@ -212,7 +212,7 @@ def _rename(opened: Open, buffer: memoryview) -> None:
                 _check_replaced(target, replace)
         _check_folder(share, new)
         share.rename(opened.path, new, replace=target.exists)
-    opened.file.path = new
+    share_modes.renamed(opened.file, new)
 
 
 def _check_folder(share: Share, path: str) -> None:
@@ -263,7 +263,7 @@ def _check_replaced(target: Location, replace: bool) -> None:
     if not replace:
         raise StatusError(NtStatus.OBJECT_NAME_COLLISION)
     facts = target.facts()
-    if stat.S_ISDIR(facts.st_mode) or share_modes.find((facts.st_dev, facts.st_ino, "")):
+    if stat.S_ISDIR(facts.st_mode) or share_modes.is_open((facts.st_dev, facts.st_ino, "")):
         raise StatusError(NtStatus.ACCESS_DENIED)
     stored = dos.read_dos_attributes(f"/proc/self/fd/{target.fd}")
     if stored is not None and stored.attributes & dos.READONLY:

@@ -14,8 +14,8 @@ How to keep a table there:
     for key, lease in table.scan(prefix): ...  # in order of keys
 
 A dead worker's records vanish at once: the listener removes from tables that are `owned` every record whose
-"worker" is that number, and then tells all others (`store.on_worker_gone`). What a worker finds of one that is
-not `store.presence.is_alive` it treats as gone.
+"worker" does not live, and then tells all workers (`store.on_worker_gone`). What a worker finds of one that is
+not `store.presence.is_alive` before that it treats as gone.
 
 A session's number tells its worker: `worker_of(session_id)`.
 """
@@ -29,8 +29,8 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
-from smbserver.store.database import Database, Records, Table
-from smbserver.store.notifier import Handler, Notifier
+from smbserver.store.database import Database, Records, Table, Transaction
+from smbserver.store.notifier import Handler, Notifier, Packet
 from smbserver.store.presence import Presence
 
 __all__ = [
@@ -39,10 +39,12 @@ __all__ = [
     "Database",
     "Handler",
     "Notifier",
+    "Packet",
     "Presence",
     "Records",
     "Store",
     "Table",
+    "Transaction",
     "worker_of",
 ]
 
@@ -96,9 +98,9 @@ class Store:
         self._next = self._next % ((1 << SESSION_BITS) - 1) + 1
         return self.worker << SESSION_BITS | self._next
 
-    def forget(self, worker: int) -> None:
-        """Remove what a dead worker owned in tables of `shared`."""
-        self.shared.forget(worker)
+    def is_dead(self, worker: int) -> bool:
+        """Whether a worker that left something behind is gone."""
+        return worker != self.worker and not self.presence.is_alive(worker)
 
     def gone(self, worker: int) -> None:
         """The listener says that a worker has ended and its records are removed."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -111,15 +111,15 @@ class Database:
             self._registry.put(name.encode(), [version, owned])
         return table
 
-    def forget(self, worker: int) -> None:
-        """Remove what a dead worker owned, and its place among the readers."""
+    def forget(self, is_dead: Callable[[int], bool]) -> None:
+        """Remove what dead workers owned, and their places among the readers."""
         self.environment.reader_check()
         for name, (version, owned) in list(self._registry.scan()):
             if not owned:
                 continue
             table = self.table(name.decode(), version=version, owned=True)
             for key, value in list(table.scan()):
-                if isinstance(value, dict) and value.get("worker") == worker:
+                if isinstance(value, dict) and is_dead(value.get("worker", 0)):
                     table.delete(key)
 
     def close(self) -> None:

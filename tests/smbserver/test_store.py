@@ -71,7 +71,7 @@ def test_records_of_a_dead_worker(stores: tuple[Store, Store]) -> None:
     for table in (owned, other):
         table.put(b"mine", {"worker": 1})
         table.put(b"its", {"worker": 2})
-    stores[0].forget(2)
+    stores[0].shared.forget(lambda worker: worker == 2)
     assert [key for key, _ in owned.scan()] == [b"mine"]
     assert [key for key, _ in other.scan()] == [b"its", b"mine"]
 
@@ -115,7 +115,7 @@ def test_a_worker_killed_inside_a_transaction(tmp_path: Path) -> None:
     table = store.shared.table("things", owned=True)
     table.put(b"mine", {"worker": 1})
     assert [key for key, _ in table.scan()] == [b"committed", b"mine"]
-    store.forget(2)
+    store.shared.forget(store.is_dead)
     assert [key for key, _ in table.scan()] == [b"mine"]
     store.close()
 

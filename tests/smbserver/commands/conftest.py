@@ -17,6 +17,7 @@ from smbserver.commands import close, create
 from smbserver.dispatch import Call, Chain, Reply
 from smbserver.parameters import Share as ShareParameters
 from smbserver.session import Session
+from smbserver.store import Store
 from smbserver.tree import Tree
 from smbserver.vfs import open_share
 from smbserver.wire.close import CloseRequest
@@ -120,6 +121,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     vfs = open_share(parameters)
     session = Session(1, None, Dialect.SMB_3_1_1, bytes(16))  # type: ignore[arg-type]
     tree = Tree(1, session, parameters, vfs, access.ALL)
+    share_modes.attach(Store())
     yield Server(path, outside, tree, session, FakeChannel())
     session.close()
     vfs.close()
