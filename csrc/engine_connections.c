@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "engine_state.h"
 #include "trace.h"
@@ -154,18 +155,60 @@ static int add_connection(struct engine *engine, struct fabric_qp *qp, struct co
 	return 0;
 }
 
+/* Registering a connection's buffers is the first to fail where little memory may be locked. */
+static void say_why_no_room(uint32_t fabric, const struct fabric_qp *qp, int error, char *words,
+			    size_t size)
+{
+	struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+
+	getrlimit(RLIMIT_MEMLOCK, &limit);
+	if (error == -ENOMEM && fabric == ENGINE_FABRIC_VERBS && limit.rlim_cur != RLIM_INFINITY)
+		engine_say(error, words, size,
+			   "%s cannot register a connection's buffers: RLIMIT_MEMLOCK is %" PRIu64
+			   " bytes; raise it for the proxy (LimitMEMLOCK=, ulimit -l)",
+			   qp->device->name, (uint64_t)limit.rlim_cur);
+	else
+		engine_say(error, words, size, "no room for a connection: %s", strerror(-error));
+}
+
+static void tell_refusal(struct engine *engine, const struct listener *listener,
+			 const struct fabric_qp *qp, int error)
+{
+	struct event_node *node = NULL;
+
+	if (event_queue_count(&engine->events) < EVENTS_MAX)
+		node = malloc(sizeof(*node));
+	if (!node) {
+		trace_count(TRACE_ENGINE_EVENTS_DROPPED);
+		return;
+	}
+	node->event = (struct engine_event){
+		.kind = ENGINE_EVENT_REFUSED,
+		.fd = -1,
+		.reason = CLOSE_LIMIT,
+		.connection = {.listener = listener->number, .fabric = listener->fabric},
+	};
+	say_why_no_room(listener->fabric, qp, error, node->event.words, sizeof(node->event.words));
+	engine_describe_qp(qp, &node->event.connection);
+	event_queue_push(&engine->events, node);
+}
+
 static bool on_request(struct fabric_listener *fabric_listener, struct fabric_qp *qp)
 {
 	struct listener *listener = fabric_listener->owner;
 	struct engine *engine = listener->engine;
+	int error;
 
 	if (engine->draining || engine->connection_count >= engine->config.max_connections) {
 		trace_count(TRACE_ENGINE_CONNECTION_REFUSALS);
 		return false;
 	}
-	return add_connection(engine, qp,
-			      (struct connection){.listener = listener->number,
-						  .fabric = listener->fabric}) == 0;
+	error = add_connection(
+		engine, qp,
+		(struct connection){.listener = listener->number, .fabric = listener->fabric});
+	if (error < 0)
+		tell_refusal(engine, listener, qp, error);
+	return error == 0;
 }
 
 /* Listening and connecting. */
@@ -370,9 +413,9 @@ static int run_connect(struct engine *engine, void *arguments, nanoseconds now)
 						   .fabric = place->fabric,
 						   .client_role = true});
 	if (error < 0) {
+		say_why_no_room(place->fabric, qp, error, place->words, place->size);
 		fabric_qp_destroy(qp);
-		return engine_say(error, place->words, place->size, "no room for a connection: %s",
-				  strerror(-error));
+		return error;
 	}
 	return 0;
 }

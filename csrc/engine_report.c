@@ -17,10 +17,16 @@ static void take_address(const struct sockaddr_storage *address, char text[64], 
 	*port = (uint32_t)atoi(service);
 }
 
+void engine_describe_qp(const struct fabric_qp *qp, struct engine_connection *ret)
+{
+	snprintf(ret->device, sizeof(ret->device), "%s", qp->device ? qp->device->name : "");
+	take_address(&qp->local, ret->local_address, &ret->local_port);
+	take_address(&qp->remote, ret->remote_address, &ret->remote_port);
+}
+
 void engine_describe(const struct connection *connection, struct engine_connection *ret)
 {
 	const struct smbd_connection *smbd = channel_connection(connection->channel);
-	const struct fabric_qp *qp = smbd_qp(smbd);
 	struct smbd_facts facts;
 
 	smbd_facts(smbd, &facts);
@@ -54,9 +60,7 @@ void engine_describe(const struct connection *connection, struct engine_connecti
 		.unconsumed_bytes = facts.unconsumed_bytes,
 		.age_ns = loop_now(connection->engine->loop) - connection->created,
 	};
-	snprintf(ret->device, sizeof(ret->device), "%s", qp->device ? qp->device->name : "");
-	take_address(&qp->local, ret->local_address, &ret->local_port);
-	take_address(&qp->remote, ret->remote_address, &ret->remote_port);
+	engine_describe_qp(smbd_qp(smbd), ret);
 }
 
 /* What is seen from outside: snapshots, taken by the loop's thread between two turns. */

@@ -96,6 +96,7 @@ void engine_connection_destroy(struct connection *connection);
 uint32_t engine_place_after(const struct engine *engine, uint64_t after);
 
 /* engine_report.c */
+void engine_describe_qp(const struct fabric_qp *qp, struct engine_connection *ret);
 void engine_describe(const struct connection *connection, struct engine_connection *ret);
 
 #endif
