@@ -117,7 +117,7 @@ class Row:
     file_id: int = 0
     """Where the FileId stands in the message; 0: the command names no open."""
     file_optional: bool = False
-    """A FileId of all ones may stand for no open at all."""
+    """The command looks itself at a FileId that leads to no open."""
     modifies: bool = False
     """Refused when it comes late from a channel that was given up ([MS-SMB2] 3.3.5.2.10)."""
     allow_compound: bool = True
@@ -241,7 +241,7 @@ def _find_open(row: Row, call: Call) -> None:
         if call.open is not None and call.open.persistent_id != persistent:
             call.open = None
     if call.open is None or call.open.tree is not call.tree:
-        if row.file_optional and persistent == volatile == _ANY:
+        if row.file_optional:
             call.open = None
             return
         raise StatusError(NtStatus.FILE_CLOSED)

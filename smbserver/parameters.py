@@ -156,7 +156,7 @@ class General:
     )
     smb2_max_read: int = parameter(size, 8 << 20, "Bytes of one READ.", "smb2 max read size")
     smb2_max_write: int = parameter(size, 8 << 20, "Bytes of one WRITE.", "smb2 max write size")
-    smb2_max_trans: int = parameter(size, 1 << 20, "Bytes of one query or control request.")
+    smb2_max_trans: int = parameter(size, 8 << 20, "Bytes of one query or control request.")
     smb2_max_credits: int = parameter(
         size, 8192, "Requests that one connection may have outstanding."
     )

@@ -255,7 +255,7 @@ def _create(call: Call, share: Share, location: Location, wanted: _Wanted) -> Op
     granted = access.grant(wanted.desired, wanted.maximal)
     if not wanted.maximal & access.WRITE_DATA:
         raise StatusError(NtStatus.ACCESS_DENIED)
-    attributes = wanted.request.file_attributes & dos.STORED
+    attributes = wanted.request.file_attributes & dos.STORED & ~dos.SPARSE
     if attributes & dos.READONLY and wanted.delete_on_close:
         raise StatusError(NtStatus.CANNOT_DELETE)
     handle: File | Directory

@@ -15,6 +15,10 @@ from smbserver.vfs.handle import Handle
 _WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK)
 
 _FALLOC_FL_KEEP_SIZE = 1
+_FALLOC_FL_PUNCH_HOLE = 2
+
+_ZEROS = bytes(1 << 20)
+"""Written where a file system cannot make holes."""
 
 _libc_fallocate = ctypes.CDLL(None, use_errno=True).fallocate
 _libc_fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
@@ -88,12 +92,48 @@ class File(Handle):
     def allocate(self, size: int) -> None:
         """Reserves room up to `size` without changing the end of the file ([MS-FSA] 2.1.5.14.1)."""
         if size > self.size:
-            _fallocate_keep_size(self.fd, size)
+            _fallocate_keep_size(self.fd, 0, size)
+
+    def zero(self, offset: int, length: int) -> None:
+        """Makes a range zeros without moving the end: a hole of a sparse file, reserved room of another."""
+        length = min(length, max(self.size - offset, 0))
+        if not length:
+            return
+        mode = _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE
+        if _libc_fallocate(self.fd, mode, offset, length) < 0:
+            code = ctypes.get_errno()
+            if code != errno.EOPNOTSUPP:
+                raise OSError(code, os.strerror(code))
+            for start in range(offset, offset + length, len(_ZEROS)):
+                rest = offset + length - start
+                self.write(memoryview(_ZEROS)[:rest], start)
+        elif not self.is_sparse:
+            _fallocate_keep_size(self.fd, offset, length)
+
+    def data_ranges(self, first: int, end: int) -> list[tuple[int, int]]:
+        """Start and end of every piece of data within a range; one piece for a file that is not sparse."""
+        end = min(end, self.size)
+        if first >= end:
+            return []
+        if not self.is_sparse:
+            return [(first, end)]
+        found = []
+        try:
+            while first < end:
+                first = os.lseek(self.fd, first, os.SEEK_DATA)
+                hole = min(os.lseek(self.fd, first, os.SEEK_HOLE), end)
+                if first < end:
+                    found.append((first, hole))
+                first = hole
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # a hole up to the end
+                raise
+        return found
 
 
-def _fallocate_keep_size(fd: int, size: int) -> None:
+def _fallocate_keep_size(fd: int, offset: int, length: int) -> None:
     """Python's posix_fallocate would move the end of the file."""
-    if _libc_fallocate(fd, _FALLOC_FL_KEEP_SIZE, 0, size) == 0:
+    if _libc_fallocate(fd, _FALLOC_FL_KEEP_SIZE, offset, length) == 0:
         return
     code = ctypes.get_errno()
     if code != errno.EOPNOTSUPP:  # a file system without reservations promises nothing

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from smbserver.vfs.dos_attributes import (
+    SPARSE,
     STORED,
     DosAttributes,
     read_dos_attributes,
@@ -57,15 +58,29 @@ class Handle:
     def set_attributes(
         self, attributes: int | None, creation_time: int | None = None, hidden: bool = False
     ) -> None:
-        """Stores DOS attributes and creation time; None keeps what is there."""
+        """Stores DOS attributes and creation time; None keeps what is there. Sparse stays what it is."""
         now = self.metadata(hidden)
+        if attributes is None:
+            attributes = now.attributes
         write_dos_attributes(
             self._target,
             DosAttributes(
-                (now.attributes if attributes is None else attributes) & STORED,
+                (attributes & ~SPARSE | now.attributes & SPARSE) & STORED,
                 now.creation_time if creation_time is None else creation_time,
             ),
         )
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether a client said that the file may have holes."""
+        stored = read_dos_attributes(self._target)
+        return stored is not None and bool(stored.attributes & SPARSE)
+
+    def set_sparse(self, sparse: bool) -> None:
+        """Stores whether the file may have holes."""
+        now = self.metadata()
+        attributes = now.attributes & STORED & ~SPARSE | (SPARSE if sparse else 0)
+        write_dos_attributes(self._target, DosAttributes(attributes, now.creation_time))
 
     def set_times(self, access_ns: int | None, write_ns: int | None) -> None:
         """Sets the times of last access and last write; None keeps what is there."""

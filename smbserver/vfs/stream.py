@@ -78,6 +78,19 @@ class Stream(Handle):
         """Nothing can be reserved; what cannot fit is refused now."""
         self._check(size)
 
+    def zero(self, offset: int, length: int) -> None:
+        """Makes a range zeros without moving the end."""
+        data = bytearray(self._load())
+        end = min(offset + length, len(data))
+        if offset < end:
+            data[offset:end] = bytes(end - offset)
+            self._store(bytes(data))
+
+    def data_ranges(self, first: int, end: int) -> list[tuple[int, int]]:
+        """Start and end of what there is within a range: streams have no holes."""
+        end = min(end, self.size)
+        return [(first, end)] if first < end else []
+
     def sync(self) -> None:
         """Extended attributes are metadata of the file: the file is synced."""
         fd = os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)

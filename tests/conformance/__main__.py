@@ -2,8 +2,7 @@
 
 SUITES names suites or single tests, with blanks between them; RECORD=1 rewrites the record; SMBD=1 runs smbd live
 beside ours instead of using its recorded results; LOG=1 shows our server's log. Ends with 1 when a test that is
-recorded as passing does not pass, or when our server's log tells of a
-worker that died or a command that failed within.
+recorded as passing does not pass, or when our server's log tells of a worker that died or of an internal error.
 """
 
 from __future__ import annotations
@@ -58,9 +57,9 @@ def run_ours(suites: list[Suite], who: Accounts) -> tuple[Results, bool]:
         faults = Faults(server)
         for suite in suites:
             results |= run_suite(suite, server.port, who, "ours")
-            for fault in faults.new():
+            for fault, times in faults.new().items():
                 faulty = True
-                print(f"FAULT in {suite.name}: {fault}", flush=True)
+                print(f"FAULT in {suite.name}, {times} times: {fault}", flush=True)
         if os.environ.get("LOG"):
             print(server.log.read_text(errors="replace"))
     return results, faulty

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 from smbserver import instance
@@ -12,6 +13,7 @@ from smbserver.instance import Instance
 from tests.conformance.accounts import PASSWORD, Accounts
 from tests.conformance.shares import Folder
 
+_ENDED = re.compile(r" ERROR .* ended with ")
 _RAISED = re.compile(r"[\w.]*(Error|Exception)\b")
 """The last line of a traceback."""
 
@@ -42,11 +44,15 @@ class Faults:
         self._log = server.log
         self._seen = 0
 
-    def new(self) -> list[str]:
-        """The lines since the last call; a traceback by its last line."""
+    def new(self) -> Counter[str]:
+        """What was said since the last call, without time and process, and how often; a traceback by its last line."""
         with self._log.open("rb") as log:
             log.seek(self._seen)
             text = log.read()
         self._seen += len(text)
         lines = text.decode(errors="replace").splitlines()
-        return [line for line in lines if " ERROR " in line or _RAISED.match(line)]
+        return Counter(
+            line.partition(" ERROR ")[2] or line
+            for line in lines
+            if _ENDED.search(line) or _RAISED.match(line)
+        )
