@@ -120,6 +120,24 @@ def test_listen_accept_and_close() -> None:
     run(story)
 
 
+def test_a_listener_learns_where_it_is_reached() -> None:
+    async def story() -> None:
+        async with playing() as (proxy, played):
+            listening = asyncio.create_task(proxy.listen("0.0.0.0", 445, "verbs"))
+            answer: dict[str, Any] = {"listener": 3, "address": "0.0.0.0", "port": 445}
+            await played.answer("listen", **answer, addresses=["10.0.0.1"])
+            listener = await listening
+            assert listener.addresses == ("10.0.0.1",)
+            changed = asyncio.Event()
+            listener.on_addresses = changed.set
+            played.send(event="addresses", listener=9, addresses=["10.0.0.9"])
+            played.send(event="addresses", listener=3, addresses=[])
+            await changed.wait()
+            assert listener.addresses == ()
+
+    run(story)
+
+
 def test_connect_gives_the_channel_that_comes_with_the_answer() -> None:
     async def story() -> None:
         async with playing() as (proxy, played):
