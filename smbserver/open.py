@@ -16,6 +16,7 @@ from smbserver.vfs.metadata import Metadata
 from smbserver.vfs.stream import Stream
 
 if TYPE_CHECKING:
+    from smbserver.commands.change_notify import Notifier
     from smbserver.tree import Tree
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ class Open:
     write_through: bool = False
     """Data is on disk before a WRITE is answered."""
     listing: Listing | None = None
+    notifier: Notifier | None = None
+    """What CHANGE_NOTIFY has begun to follow."""
     position: int = 0
     """CurrentByteOffset: where the last READ ended, for clients that ask."""
     on_close: list[Callable[[], None]] = field(default_factory=list)
@@ -108,6 +111,7 @@ class Open:
             callback()
         if self.delete_on_close:
             self.file.delete_pending = True
+            share_modes.announce_deletion(self.file)
         try:
             if share_modes.leave(self.file, self):
                 with acting_for(self.tree):

@@ -222,6 +222,9 @@ class Share:
     hide_dot_files: bool = parameter(
         boolean, True, "Names that begin with a dot carry the hidden attribute."
     )
+    change_notify: bool = parameter(
+        boolean, True, "no: clients are not told of changes in folders they show."
+    )
     smb_encrypt: str = parameter(
         encryption, "if_required", "As `server smb encrypt`, for this share.", "server smb encrypt"
     )

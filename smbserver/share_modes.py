@@ -87,6 +87,7 @@ def attach(store: Store) -> None:
     _store, _records = store, store.shared.records("share modes")
     _transaction = store.shared.transaction
     store.notifier.on("renamed", _on_renamed)
+    store.notifier.on("deleting", _on_deleting)
 
 
 def find(key: Key) -> SharedFile | None:
@@ -189,6 +190,25 @@ def _set_path(identity: tuple[int, ...], path: str) -> None:
     for key, file in _files.items():
         if key[:2] == identity:
             file.path = path
+
+
+def announce_deletion(file: SharedFile) -> None:
+    """Nobody is told of changes in a folder any more that is about to go."""
+    _end_notifiers(file)
+    for worker in others(file.key):
+        _store.notifier.send(worker, {"op": "deleting", "file": list(file.key[:2])})
+
+
+def _on_deleting(sender: int, packet: Packet) -> None:
+    file = _files.get((*packet["file"], ""))
+    if file is not None:
+        _end_notifiers(file)
+
+
+def _end_notifiers(file: SharedFile) -> None:
+    for one in file.opens:
+        if one.notifier is not None:
+            one.notifier.end(NtStatus.DELETE_PENDING)
 
 
 def forget(store: Store, is_dead: Callable[[int], bool]) -> None:

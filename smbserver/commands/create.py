@@ -29,6 +29,7 @@ from smbserver.vfs.names import ShareName, fold, parse_name
 from smbserver.vfs.share import Location, Share
 from smbserver.vfs.stream import Stream
 from smbserver.vfs.stream_attributes import find_stream
+from smbserver.vfs.watches import WATCHES
 from smbserver.wire import create_contexts as contexts
 from smbserver.wire.create import (
     CreateAction,
@@ -106,7 +107,8 @@ def serve(call: Call) -> Reply:
     if len(call.session.opens) >= MAX_OPENS:
         raise StatusError(NtStatus.INSUFFICIENT_RESOURCES)
     try:
-        opened, action = _open(call, share, wanted)
+        with WATCHES.meaning(0):  # the attributes of a new file are part of its making
+            opened, action = _open(call, share, wanted)
         try:
             facts = opened.metadata()
             answers = _answer_contexts(request, opened, share, facts)

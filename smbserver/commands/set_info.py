@@ -23,7 +23,9 @@ from smbserver.vfs.file import File
 from smbserver.vfs.names import parse_name
 from smbserver.vfs.share import Location, Share
 from smbserver.vfs.stream import Stream
+from smbserver.vfs.watches import WATCHES
 from smbserver.wire import file_information as info
+from smbserver.wire.change_notify import CompletionFilter
 from smbserver.wire.errors import Malformed
 from smbserver.wire.file_information import FileInformationClass as FileClass
 from smbserver.wire.filetime import to_unix_ns
@@ -99,6 +101,21 @@ def _set_basic(opened: Open, buffer: memoryview) -> None:
     if basic.file_attributes & forbidden:
         raise StatusError(NtStatus.INVALID_PARAMETER)
     created, accessed, written = (None if time in _KEEP else time for time in times[:3])
+    kinds = CompletionFilter.ATTRIBUTES if basic.file_attributes else CompletionFilter(0)
+    kinds |= CompletionFilter.CREATION if created is not None else 0
+    kinds |= CompletionFilter.LAST_ACCESS if accessed is not None else 0
+    kinds |= CompletionFilter.LAST_WRITE if written is not None else 0
+    with WATCHES.meaning(kinds):
+        _change_basic(opened, basic, created, accessed, written)
+
+
+def _change_basic(
+    opened: Open,
+    basic: info.FileBasicInformation,
+    created: int | None,
+    accessed: int | None,
+    written: int | None,
+) -> None:
     handle = opened.handle
     if basic.file_attributes or created is not None:
         handle.set_attributes(basic.file_attributes or None, created, opened.is_hidden)
@@ -119,7 +136,8 @@ def _set_full_ea(opened: Open, buffer: memoryview) -> None:
             raise StatusError(NtStatus.INVALID_EA_NAME) from None
         if not name or name.startswith(PRIVATE_PREFIXES):
             raise StatusError(NtStatus.ACCESS_DENIED)
-        opened.handle.set_extended_attribute(name, attribute.ea_value)
+        with WATCHES.meaning(CompletionFilter.EA):
+            opened.handle.set_extended_attribute(name, attribute.ea_value)
 
 
 def _set_position(opened: Open, buffer: memoryview) -> None:
@@ -187,6 +205,8 @@ def _mark_deleted(opened: Open, delete: bool, *, ignore_readonly: bool = False) 
         if isinstance(opened.handle, Directory) and not opened.handle.is_empty():
             raise StatusError(NtStatus.DIRECTORY_NOT_EMPTY)
     opened.file.delete_pending = delete
+    if delete:
+        share_modes.announce_deletion(opened.file)
 
 
 # names

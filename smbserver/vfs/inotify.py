@@ -9,6 +9,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+IN_MODIFY = 0x00000002
+IN_ATTRIB = 0x00000004
 IN_MOVED_FROM = 0x00000040
 IN_MOVED_TO = 0x00000080
 IN_CREATE = 0x00000100
@@ -19,6 +21,8 @@ IN_UNMOUNT = 0x00002000
 IN_Q_OVERFLOW = 0x00004000
 IN_IGNORED = 0x00008000
 IN_ONLYDIR = 0x01000000
+IN_MASK_ADD = 0x20000000
+IN_ISDIR = 0x40000000
 
 _READ_SIZE = 64 << 10
 """Bytes of events per read, some thousand of them."""
@@ -37,6 +41,8 @@ class Event:
     """-1 if the kernel dropped events (IN_Q_OVERFLOW)."""
     mask: int
     name: str
+    cookie: int = 0
+    """The same for the two halves of a rename."""
 
 
 class Inotify:
@@ -71,7 +77,8 @@ class Inotify:
                 raise
             at = 0
             while at < len(data):
-                watch, mask, _, length = _EVENT.unpack_from(data, at)
+                watch, mask, cookie, length = _EVENT.unpack_from(data, at)
                 at += _EVENT.size
-                yield Event(watch, mask, os.fsdecode(data[at : at + length].rstrip(b"\0")))
+                name = os.fsdecode(data[at : at + length].rstrip(b"\0"))
+                yield Event(watch, mask, name, cookie)
                 at += length

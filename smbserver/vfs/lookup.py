@@ -8,13 +8,15 @@ again; where nothing can be watched, nothing is kept.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import OrderedDict
 from dataclasses import dataclass
 
 from smbserver.vfs import inotify
-from smbserver.vfs.inotify import Event, Inotify
+from smbserver.vfs.inotify import Event
 from smbserver.vfs.names import fold
+from smbserver.vfs.watches import WATCHES, Subscription
 
 MAX_DIRECTORIES = 64
 """Directories that are followed; the one not asked for longest goes first. Each takes a watch of the kernel."""
@@ -26,6 +28,7 @@ _ADDED = inotify.IN_CREATE | inotify.IN_MOVED_TO
 _REMOVED = inotify.IN_DELETE | inotify.IN_MOVED_FROM
 _ENDED = inotify.IN_IGNORED | inotify.IN_UNMOUNT
 _WATCHED = _ADDED | _REMOVED | inotify.IN_ONLYDIR
+_FOLLOWED = _ADDED | _REMOVED | _ENDED
 
 _Key = tuple[int, int]
 
@@ -34,7 +37,7 @@ _Key = tuple[int, int]
 class _Directory:
     """The names of one directory as they are now."""
 
-    watch: int
+    watch: Subscription
     names: dict[str, str]
     """Folded to real spelling."""
     modified: int
@@ -48,14 +51,12 @@ class FoldedNames:
 
     def __init__(self) -> None:
         self._directories: OrderedDict[_Key, _Directory] = OrderedDict()
-        self._keys: dict[int, _Key] = {}
-        self._inotify: Inotify | None = None
 
     def find(self, directory: int, name: str) -> str | None:
         """The real spelling of `name` in the directory open as a readable descriptor."""
         facts = os.fstat(directory)
         key = (facts.st_dev, facts.st_ino)
-        self._follow()
+        WATCHES.follow()
         kept = self._directories.get(key)
         if kept is None or not (kept.told or kept.modified == facts.st_mtime_ns):
             self._drop(key)
@@ -66,14 +67,13 @@ class FoldedNames:
 
     def _read(self, directory: int, key: _Key) -> dict[str, str]:
         """Watched first and read then, so that no change falls between."""
-        watch = self._watch(directory)
+        watch = self._watch(directory, key)
         modified = os.fstat(directory).st_mtime_ns
         entries = os.listdir(directory)
         names = {fold(entry): entry for entry in sorted(entries, reverse=True)}
-        if watch < 0:
+        if watch is None:
             return names
         self._directories[key] = _Directory(watch, names, modified)
-        self._keys[watch] = key
         if len(names) < len(
             entries
         ):  # names that differ in case only are more than the dictionary tells
@@ -85,33 +85,29 @@ class FoldedNames:
     def _count(self) -> int:
         return sum(len(one.names) for one in self._directories.values())
 
-    def _watch(self, directory: int) -> int:
+    def _watch(self, directory: int, key: _Key) -> Subscription | None:
         try:
-            if self._inotify is None:
-                self._inotify = Inotify()
-            return self._inotify.watch(f"/proc/self/fd/{directory}", _WATCHED)
+            return WATCHES.subscribe(
+                f"/proc/self/fd/{directory}", _WATCHED, functools.partial(self._told, key)
+            )
         except OSError:  # the user's instances or watches are used up
-            return -1
+            return None
 
     def _drop(self, key: _Key) -> None:
         kept = self._directories.pop(key, None)
-        if kept is not None and self._inotify is not None:
-            self._keys.pop(kept.watch, None)
-            self._inotify.forget(kept.watch)
+        if kept is not None:
+            WATCHES.unsubscribe(kept.watch)
 
     # what inotify tells
 
-    def _follow(self) -> None:
-        if self._inotify is None:
+    def _told(self, key: _Key, event: Event) -> None:
+        directory = self._directories.get(key)
+        if directory is None:
             return
-        for event in self._inotify.events():
-            if event.mask & inotify.IN_Q_OVERFLOW:
-                for key in list(self._directories):
-                    self._drop(key)
-                continue
-            changed = self._keys.get(event.watch)
-            if changed is not None:
-                self._change(changed, self._directories[changed], event)
+        if event.mask & inotify.IN_Q_OVERFLOW:
+            self._drop(key)
+        elif event.mask & _FOLLOWED:
+            self._change(key, directory, event)
 
     def _change(self, key: _Key, directory: _Directory, event: Event) -> None:
         if event.mask & _ENDED:

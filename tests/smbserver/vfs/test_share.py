@@ -117,16 +117,16 @@ def test_what_is_followed_is_limited(folder: Folder, monkeypatch: pytest.MonkeyP
         assert names.find(fd, "FILE0") == "File0"
         os.close(fd)
         assert len(names._directories) <= 2
-    assert len(names._directories) == len(names._keys) == 0
+    assert not names._directories
 
 
 def test_without_inotify_everything_is_read(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse() -> None:
+    def refuse(*_: object) -> None:
         raise OSError(errno.EMFILE, "no instance left")
 
-    monkeypatch.setattr(lookup, "Inotify", refuse)
+    monkeypatch.setattr(lookup.WATCHES, "subscribe", refuse)
     names = FoldedNames()
     fd = os.open(folder.path, os.O_RDONLY)
     for number in range(3):
