@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from smbdirect.channel import ChannelFacts
-from smbserver import share_modes
+from smbserver import locks, share_modes
 from smbserver.handover import Link
 from smbserver.store import WORKER_BITS, Store
 
@@ -177,6 +177,7 @@ class Routes:
         is_dead = functools.cache(self._store.is_dead)
         self._store.shared.forget(is_dead)
         share_modes.forget(self._store, is_dead)
+        locks.forget(self._store, is_dead)
 
     def announce_rdma(self, addresses: Sequence[str]) -> None:
         """Tell all workers, also later ones, where the proxy listens."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from smbdirect.pool import Pool
-from smbserver import share_modes
+from smbserver import locks, share_modes
 from smbserver.auth.passdb import Passdb
 from smbserver.session import SessionState
 from smbserver.store import Store
@@ -33,6 +33,7 @@ class Service:
         self.config = config
         self.store = store or Store()
         share_modes.attach(self.store)
+        locks.attach(self.store)
         self.server_guid = server_guid or uuid.uuid4().bytes
         self.passdb = Passdb(config.accounts_path)
         self.started = filetime.now()

@@ -35,17 +35,18 @@ def serve(call: Call) -> Reply | Awaitable[Reply]:
         raise StatusError(NtStatus.INVALID_DEVICE_REQUEST)
     if request.locks[0].flags == LockFlags.UNLOCK:
         return _unlock(opened, request.locks)
-    _check(request.locks)
-    if _take(opened, request.locks):
+    wanted = _check(request.locks)
+    may_wait = len(wanted) == 1 and not request.locks[0].flags & LockFlags.FAIL_IMMEDIATELY
+    if locks.acquire(opened, wanted):
         return Reply(_BODY)
-    if len(request.locks) > 1 or request.locks[0].flags & LockFlags.FAIL_IMMEDIATELY:
+    if not may_wait:
         raise StatusError(NtStatus.LOCK_NOT_GRANTED)
     if not call.connection.may_wait():
         raise StatusError(NtStatus.INSUFFICIENT_RESOURCES)
-    return _wait(call, opened, request.locks)
+    return _wait(call, opened, wanted)
 
 
-def _check(elements: Sequence[LockElement]) -> None:
+def _check(elements: Sequence[LockElement]) -> list[locks.Range]:
     for element in elements:
         if element.flags not in _KINDS:
             raise StatusError(NtStatus.INVALID_PARAMETER)
@@ -53,6 +54,7 @@ def _check(elements: Sequence[LockElement]) -> None:
             raise StatusError(NtStatus.INVALID_PARAMETER)
         if len(elements) > 1 and not element.flags & LockFlags.FAIL_IMMEDIATELY:
             raise StatusError(NtStatus.INVALID_PARAMETER)
+    return [locks.Range(one.offset, one.length, _KINDS[LockFlags(one.flags)]) for one in elements]
 
 
 def _unlock(opened: Open, elements: Sequence[LockElement]) -> Reply:
@@ -64,23 +66,14 @@ def _unlock(opened: Open, elements: Sequence[LockElement]) -> Reply:
     return Reply(_BODY)
 
 
-def _take(opened: Open, elements: Sequence[LockElement]) -> bool:
-    taken: list[LockElement] = []
-    for element in elements:
-        exclusive = _KINDS[LockFlags(element.flags)]
-        if not locks.acquire(opened, element.offset, element.length, exclusive):
-            for one in taken:
-                locks.release(opened, one.offset, one.length)
-            return False
-        taken.append(element)
-    return True
-
-
-async def _wait(call: Call, opened: Open, elements: Sequence[LockElement]) -> Reply:
-    while True:
-        await locks.until_changed(opened)
-        session = call.session
-        if session is None or opened.volatile_id not in session.opens:
-            raise StatusError(NtStatus.RANGE_NOT_LOCKED)
-        if _take(opened, elements):
-            return Reply(_BODY)
+async def _wait(call: Call, opened: Open, wanted: Sequence[locks.Range]) -> Reply:
+    """Tries again whenever a range was given back, until it succeeds, is cancelled, or the open ends."""
+    try:
+        while not locks.acquire(opened, wanted, wait=True):
+            await locks.until_changed(opened)
+            locks.stop_waiting(opened, wanted[0])
+            if call.session is None or opened.volatile_id not in call.session.opens:
+                raise StatusError(NtStatus.RANGE_NOT_LOCKED)
+    finally:
+        locks.stop_waiting(opened, wanted[0])
+    return Reply(_BODY)

@@ -3,6 +3,7 @@
     store.shared    tables that live as long as the server does: share modes, locks, leases, open handles
     store.kept      tables that survive a restart, synced to disk with every transaction: persistent handles
     store.notifier  small messages to other workers: breaks, wake-ups, "close that session"
+    store.hints     numbers in memory that all map, for what must cost nothing
     store.presence  who of the workers lives
 
 How to keep a table there:
@@ -22,6 +23,8 @@ A session's number tells its worker: `worker_of(session_id)`.
 
 from __future__ import annotations
 
+import mmap
+import os
 import shutil
 import tempfile
 import weakref
@@ -53,6 +56,9 @@ SESSION_BITS = 20
 
 WORKER_BITS = 12
 """Workers are numbered 0 to 4095, then from the start again. Session ids stay below 2**32, as clients know them."""
+
+HINTS = 16384
+"""Numbers in `hints`: files that share one by chance are few."""
 
 _MEMORY = Path("/dev/shm")
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -92,6 +98,13 @@ class Store:
         """Survives restart and power loss."""
         self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
         return Database(self._state / "kept", durable=True)
+
+    @cached_property
+    def hints(self) -> memoryview:
+        """Numbers in memory that all workers map: how many records there are, told without a look at a table."""
+        with (self.folder / "hints").open("a+b") as file:
+            os.posix_fallocate(file.fileno(), 0, HINTS * 4)
+            return memoryview(mmap.mmap(file.fileno(), HINTS * 4)).cast("I")
 
     def session_id(self) -> int:
         """A number that no other session of this server has now, unless this worker made a million since."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from smbserver import client
 from smbserver.instance import Instance
 from smbserver.wire.create import CreateDisposition, CreateOptions, ShareAccess
+from smbserver.wire.lock import LockElement, LockFlags
 from smbserver.wire.status import NtStatus, StatusError
 from tests.smbserver.in_process import in_loop
 
@@ -28,6 +31,19 @@ async def connect(server: Instance, guid: bytes) -> client.Session:
         password=server.password,
         options=client.Options(client_guid=guid * 16),
     )
+
+
+def lock(
+    file: client.Open, offset: int, length: int, *, exclusive: bool = True, wait: bool = False
+) -> Coroutine[Any, Any, None]:
+    flags = LockFlags.EXCLUSIVE_LOCK if exclusive else LockFlags.SHARED_LOCK
+    if not wait:
+        flags |= LockFlags.FAIL_IMMEDIATELY
+    return file.lock(LockElement(offset, length, flags))
+
+
+def unlock(file: client.Open, offset: int, length: int) -> Coroutine[Any, Any, None]:
+    return file.lock(LockElement(offset, length, LockFlags.UNLOCK))
 
 
 async def refused(status: NtStatus, tree: client.Tree, name: str, **wanted: Any) -> None:
@@ -69,14 +85,68 @@ async def test_the_last_to_close_deletes(server: Instance) -> None:
 
 
 @in_loop
+async def test_locks(server: Instance) -> None:
+    async with await connect(server, b"A") as mine, await connect(server, b"B") as other:
+        here = await (await mine.tree(server.share)).create("locks")
+        there = await (await other.tree(server.share)).create("locks")
+        await here.write(0, bytes(100))
+        await lock(here, 0, 10)
+        await lock(here, 20, 10, exclusive=False)
+        for attempt in (
+            lock(there, 9, 2),
+            lock(there, 20, 1),
+            there.write(5, b"x"),
+            there.read(5, 1),
+        ):
+            with pytest.raises(StatusError) as caught:
+                await attempt
+            assert caught.value.status in (
+                NtStatus.LOCK_NOT_GRANTED,
+                NtStatus.FILE_LOCK_CONFLICT,
+            )
+        await lock(there, 20, 10, exclusive=False)
+        assert await there.read(20, 10) == bytes(10)
+        with pytest.raises(StatusError):
+            await here.write(20, b"x")
+        await unlock(there, 20, 10)
+        await unlock(here, 0, 10)
+        await there.write(5, b"x")
+        await here.close()
+        await lock(there, 0, 100)
+        await there.close()
+
+
+@in_loop
+async def test_who_waits_for_a_range_gets_it_when_it_is_free(server: Instance) -> None:
+    async with await connect(server, b"A") as mine, await connect(server, b"B") as other:
+        here = await (await mine.tree(server.share)).create("waited for")
+        there = await (await other.tree(server.share)).create("waited for")
+        for give_back in (lambda: unlock(here, 0, 10), here.close):
+            await lock(here, 0, 10)
+            waiting = asyncio.create_task(lock(there, 0, 10, wait=True))
+            await other.channels[0].connection.next_pending()
+            assert not waiting.done()
+            await give_back()
+            await waiting
+            await unlock(there, 0, 10)
+        await there.close()
+
+
+@in_loop
 async def test_a_killed_worker_holds_nothing(server: Instance) -> None:
     mine, other = await connect(server, b"A"), await connect(server, b"B")
     here, there = await mine.tree(server.share), await other.tree(server.share)
     await here.create("orphan", access=READ | WRITE, share=NOTHING)
+    locked = await here.create("locked by an orphan", share=ALL)
+    await lock(locked, 0, 10)
+    wanted = await there.create("locked by an orphan", share=ALL)
+    waiting = asyncio.create_task(lock(wanted, 0, 10, wait=True))
+    await other.channels[0].connection.next_pending()
     await refused(NtStatus.SHARING_VIOLATION, there, "orphan", access=READ, share=ALL)
     pids = {one["client_guid"]: one["pid"] for one in server.status()["sessions"]}
     os.kill(pids[(b"A" * 16).hex()], signal.SIGKILL)
     await mine.channels[0].connection.channel.wait_closed()
     file = await there.create("orphan", access=READ, share=ALL, disposition=CreateDisposition.OPEN)
     await file.close()
+    await waiting
     await other.close()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from smbserver import access, share_modes
+from smbserver import access, locks, share_modes
 from smbserver.commands import close, create
 from smbserver.dispatch import Call, Chain, Reply
 from smbserver.parameters import Share as ShareParameters
@@ -121,7 +121,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
     vfs = open_share(parameters)
     session = Session(1, None, Dialect.SMB_3_1_1, bytes(16))  # type: ignore[arg-type]
     tree = Tree(1, session, parameters, vfs, access.ALL)
-    share_modes.attach(Store())
+    store = Store()
+    share_modes.attach(store)
+    locks.attach(store)
     yield Server(path, outside, tree, session, FakeChannel())
     session.close()
     vfs.close()
