@@ -80,16 +80,15 @@ async def test_the_end(tmp_path: Path, end: str) -> None:
 
 @in_loop
 async def test_refusals(tmp_path: Path) -> None:
-    async with serving(tmp_path, share=("change notify = no",)) as server:
-        async with await server.session() as session:
-            tree = await session.tree("share")
-            with pytest.raises(StatusError, match="NOT_IMPLEMENTED"):
-                await notify(await tree.open_directory())
-            file = await tree.create("file")
-            with pytest.raises(StatusError, match="INVALID_PARAMETER"):
-                await notify(file)
-            blind = await tree.create(
-                "", access=AccessMask.FILE_READ_ATTRIBUTES, options=CreateOptions.DIRECTORY_FILE
-            )
-            with pytest.raises(StatusError, match="ACCESS_DENIED"):
-                await notify(blind)
+    async with serving(tmp_path, share=("change notify = no",)) as server, await server.session() as session:
+        tree = await session.tree("share")
+        with pytest.raises(StatusError, match="NOT_IMPLEMENTED"):
+            await notify(await tree.open_directory())
+        file = await tree.create("file")
+        with pytest.raises(StatusError, match="INVALID_PARAMETER"):
+            await notify(file)
+        blind = await tree.create(
+            "", access=AccessMask.FILE_READ_ATTRIBUTES, options=CreateOptions.DIRECTORY_FILE
+        )
+        with pytest.raises(StatusError, match="ACCESS_DENIED"):
+            await notify(blind)
