@@ -123,6 +123,8 @@ class Row:
     allow_compound: bool = True
     may_go_async: bool = False
     """May be answered by STATUS_PENDING first, and be cancelled."""
+    waits_in_chain: bool = False
+    """May also wait where others of the chain follow; without an interim response then."""
     credit_rule: tuple[int, ...] = ()
     """Where the 32-bit lengths stand whose largest the CreditCharge must pay for."""
     channel: int = 0
@@ -154,20 +156,23 @@ class Dispatcher:
                     chain.replies.append((call, outcome))
             elif outcome is not None:
                 task = asyncio.ensure_future(outcome)
-                if row is not None and row.may_go_async and chain.position < len(calls):
+                followed = chain.position < len(calls)
+                if row is not None and row.may_go_async and followed and not row.waits_in_chain:
                     # [MS-SMB2] 3.3.4.2: only the last of a chain may wait for an event.
                     task.cancel()
                     refused = refusal(call, StatusError(NtStatus.INTERNAL_ERROR))
                     chain.replies.append((call, refused))
                     continue
-                self._wait(row, call, task)
+                self._wait(row, call, task, followed)
                 return
         chain.connection.respond(chain)
         # A call knows its chain: without this every request would be a cycle for the collector.
         calls.clear()
 
-    def _wait(self, row: Row | None, call: Call, task: asyncio.Future[Reply]) -> None:
-        may_go_async = row is not None and row.may_go_async
+    def _wait(
+        self, row: Row | None, call: Call, task: asyncio.Future[Reply], followed: bool
+    ) -> None:
+        may_go_async = row is not None and row.may_go_async and not followed
         call.connection.adopt(call, task, may_go_async)
         if may_go_async:
             call.connection.postpone(call)

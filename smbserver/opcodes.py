@@ -43,7 +43,7 @@ TABLE: dict[int, Row] = {
     Command.LOGOFF: Row(logoff.serve, need_tree=False),
     Command.TREE_CONNECT: Row(tree_connect.serve, need_tree=False),
     Command.TREE_DISCONNECT: Row(tree_disconnect.serve),
-    Command.CREATE: Row(create.serve),
+    Command.CREATE: Row(create.serve, may_go_async=True, waits_in_chain=True),
     Command.CLOSE: Row(close.serve, file_id=64 + 8),
     Command.FLUSH: Row(flush.serve, file_id=64 + 8),
     Command.READ: Row(read.serve, file_id=64 + 16, credit_rule=(64 + 4,), channel=64 + 36),
@@ -65,6 +65,13 @@ TABLE: dict[int, Row] = {
         change_notify.serve, file_id=64 + 8, may_go_async=True, credit_rule=(64 + 4,)
     ),
     Command.QUERY_INFO: Row(query_info.serve, file_id=64 + 24, credit_rule=(64 + 4, 64 + 12)),
-    Command.SET_INFO: Row(set_info.serve, file_id=64 + 16, modifies=True, credit_rule=(64 + 4,)),
+    Command.SET_INFO: Row(
+        set_info.serve,
+        file_id=64 + 16,
+        modifies=True,
+        credit_rule=(64 + 4,),
+        may_go_async=True,
+        waits_in_chain=True,
+    ),
     Command.OPLOCK_BREAK: Row(oplock_break.serve),
 }

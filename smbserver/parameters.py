@@ -136,6 +136,9 @@ class General:
     server_multi_channel_support: bool = parameter(
         boolean, True, "Let a session use several connections; RDMA needs it."
     )
+    smb2_leases: bool = parameter(
+        boolean, False, "yes: leases are granted beside oplocks, on shares with `oplocks`."
+    )
     server_min_protocol: str = parameter(
         dialect, "smb2_02", "The oldest dialect that is spoken.", "min protocol"
     )
@@ -218,6 +221,9 @@ class Share:
     )
     veto_files: tuple[str, ...] = parameter(
         paths, (), "Names, with * and ?, that cannot be seen or opened."
+    )
+    oplocks: bool = parameter(
+        boolean, False, "yes: clients may cache what they read and write. Leases need it too."
     )
     hide_dot_files: bool = parameter(
         boolean, True, "Names that begin with a dot carry the hidden attribute."

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from smbdirect.pool import Pool
 from smbserver import locks, share_modes
 from smbserver.auth.passdb import Passdb
+from smbserver.oplock import Caching
 from smbserver.session import SessionState
 from smbserver.store import Store
 from smbserver.wire import filetime
@@ -45,6 +46,7 @@ class Service:
         self.async_ids = itertools.count(1)
         self.on_idle: Callable[[], None] | None = None
         """Called when the last connection has ended."""
+        self.caching = Caching(self)
         self._pool: Pool | None = None
 
     @property

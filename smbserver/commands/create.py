@@ -12,13 +12,16 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from smbserver import access, share_modes
+from smbserver import access, locks, share_modes
 from smbserver.dispatch import Reply
-from smbserver.identity import as_user
+from smbserver.identity import acting_for
+from smbserver.lease import Holding, Wish
 from smbserver.open import MAX_OPENS, Open
+from smbserver.oplock import Attempt, MustWait
 from smbserver.vfs import dos_attributes as dos
 from smbserver.vfs.directory import Directory
 from smbserver.vfs.dos_attributes import read_dos_attributes
@@ -39,8 +42,9 @@ from smbserver.wire.create import (
     CreateResponse,
     ImpersonationLevel,
 )
-from smbserver.wire.create_contexts import CreateContext
+from smbserver.wire.create_contexts import CreateContext, find_context
 from smbserver.wire.file_id import FileId
+from smbserver.wire.negotiate import Capabilities
 from smbserver.wire.status import NtStatus, StatusError
 
 if TYPE_CHECKING:
@@ -92,13 +96,45 @@ class _Wanted:
     """Only a file will do."""
     delete_on_close: bool
     allocation: int
+    wish: Wish
+    again: bool = False
+    """It has waited for a break."""
+    admitted: tuple[Attempt, int] | None = None
+    """What joins the file's other opens, and what it may cache."""
 
 
-@as_user
-def serve(call: Call) -> Reply:
-    """Answers with a FileId and what the file is."""
-    request = CreateRequest.parse(call.message)
-    wanted = _check(call, request)
+def serve(call: Call) -> Reply | Awaitable[Reply]:
+    """Answers with a FileId and what the file is; waits where others must give caching back first."""
+    wanted = _check(call, CreateRequest.parse(call.message))
+    try:
+        return _attempt(call, wanted)
+    except MustWait as wait:
+        if not call.connection.may_wait():
+            raise StatusError(NtStatus.INSUFFICIENT_RESOURCES) from wait
+        return _wait(call, wanted, call.connection.service.caching.watch(wait.file))
+
+
+async def _wait(call: Call, wanted: _Wanted, changed: Awaitable[None]) -> Reply:
+    caching = call.connection.service.caching
+    wanted.again = True
+    while True:
+        await changed
+        tree, session = call.tree, call.session
+        if tree is None or session is None or session.trees.get(tree.id) is not tree:
+            raise StatusError(NtStatus.NETWORK_NAME_DELETED)
+        try:
+            return _attempt(call, wanted)
+        except MustWait as wait:
+            changed = caching.watch(wait.file)
+
+
+def _attempt(call: Call, wanted: _Wanted) -> Reply:
+    with acting_for(call.tree):
+        return _serve(call, wanted)
+
+
+def _serve(call: Call, wanted: _Wanted) -> Reply:
+    request = wanted.request
     assert call.tree is not None
     assert call.session is not None
     share = call.tree.vfs
@@ -111,7 +147,9 @@ def serve(call: Call) -> Reply:
             opened, action = _open(call, share, wanted)
         try:
             facts = opened.metadata()
-            answers = _answer_contexts(request, opened, share, facts)
+            holding = call.connection.service.caching.of(opened)
+            lease = holding if holding is not None and holding.is_lease else None
+            answers = _answer_contexts(request, opened, share, facts, lease)
         except BaseException:
             opened.close()
             raise
@@ -119,7 +157,7 @@ def serve(call: Call) -> Reply:
         raise StatusError(status_of(error)) from error
     call.session.opens[opened.volatile_id] = opened
     call.chain.open = opened
-    return _reply(opened, action, facts, answers)
+    return _reply(opened, action, facts, answers, holding.level if holding is not None else 0)
 
 
 # 1. check
@@ -160,6 +198,7 @@ def _check(call: Call, request: CreateRequest) -> _Wanted:
         bool(options & _NON_DIRECTORY_FILE) or bool(name.stream) or name.must_be == "file",
         deletes,
         _check_contexts(request),
+        _wish(call, request),
     )
 
 
@@ -179,11 +218,23 @@ def _check_contexts(request: CreateRequest) -> int:
             contexts.DURABLE_HANDLE_RECONNECT_V2,
         ):
             raise StatusError(NtStatus.OBJECT_NAME_NOT_FOUND)  # no open outlives its session
-        elif context.name == contexts.REQUEST_LEASE:
-            contexts.Lease.parse(context.data)
         elif context.name == contexts.DURABLE_HANDLE_REQUEST_V2:
             contexts.DurableHandleRequestV2.parse(context.data)
     return allocation
+
+
+def _wish(call: Call, request: CreateRequest) -> Wish:
+    """The oplock or lease asked for, where the share and the server give any."""
+    found = find_context(request.create_contexts, contexts.REQUEST_LEASE)
+    lease = contexts.Lease.parse(found.data) if found is not None else None
+    assert call.tree is not None
+    connection = call.connection
+    leases = bool(connection.capabilities & Capabilities.LEASING)
+    if not call.tree.share.oplocks:
+        return Wish()
+    return Wish.of(
+        request.requested_oplock_level, lease if leases else None, connection.client_guid
+    )
 
 
 # 2. and 3. look up, then open or create
@@ -218,9 +269,11 @@ def _open_existing(
     granted = _grant(wanted, location, is_directory)
     key = (facts.st_dev, facts.st_ino, "")
     overwrites = disposition in _OVERWRITES
-    share_modes.check(
-        key, granted | (access.WRITE_DATA if overwrites else 0), wanted.request.share_access
-    )
+    rights = granted | (access.WRITE_DATA if overwrites else 0)
+    if is_directory:
+        share_modes.check(key, rights, wanted.request.share_access)
+    else:
+        _admit(call, wanted, key, rights, overwrites)
     path = location.path
     handle: File | Directory
     if is_directory:
@@ -261,6 +314,7 @@ def _create(call: Call, share: Share, location: Location, wanted: _Wanted) -> Op
     if attributes & dos.READONLY and wanted.delete_on_close:
         raise StatusError(NtStatus.CANNOT_DELETE)
     handle: File | Directory
+    call.connection.service.caching.check_key(wanted.wish, None)
     if wanted.directory:
         handle = share.create_directory(location, attributes)
     else:
@@ -302,7 +356,7 @@ def _open_stream_of(call: Call, location: Location, wanted: _Wanted) -> tuple[Op
     name = found or wanted.name.stream
     share_modes.check((facts.st_dev, facts.st_ino, ""), 0, 7)
     key = (facts.st_dev, facts.st_ino, fold(name))
-    share_modes.check(key, granted, wanted.request.share_access)
+    _admit(call, wanted, key, granted, found is not None and disposition in _OVERWRITES)
     path, fd = location.path, os.dup(location.fd)
     stream = Stream(fd, name, is_directory=is_directory)
     try:
@@ -366,6 +420,24 @@ def _open_flags(granted: int) -> int | None:
     return os.O_RDONLY if granted & access.READING else None
 
 
+def _admit(
+    call: Call, wanted: _Wanted, key: share_modes.Key, rights: int, overwrites: bool
+) -> None:
+    """Whether the open goes together with the others of its file, and what it may cache then."""
+    violates = False
+    try:
+        share_modes.check(key, rights, wanted.request.share_access)
+    except StatusError as error:
+        if error.status != NtStatus.SHARING_VIOLATION:
+            raise
+        violates = True
+    locked = locks.is_locked(key)
+    attempt = Attempt(key, rights, wanted.wish, violates, overwrites, wanted.again, locked)
+    caching = call.connection.service.caching
+    caching.check_key(wanted.wish, key)
+    wanted.admitted = attempt, caching.admit(attempt)
+
+
 # 4. the open
 
 
@@ -383,7 +455,7 @@ def _join(
     except StatusError:  # another worker was faster
         handle.close()
         raise
-    return Open(
+    opened = Open(
         tree=call.tree,
         handle=handle,
         file=file,
@@ -393,13 +465,22 @@ def _join(
         delete_on_close=wanted.delete_on_close,
         write_through=bool(wanted.request.create_options & _WRITE_THROUGH),
     )
+    if not opened.is_directory:
+        caching = call.connection.service.caching
+        attempt = wanted.admitted or (Attempt(key, granted, wanted.wish), wanted.wish.state)
+        caching.hold(opened, *attempt)
+    return opened
 
 
 # 5. the reply
 
 
 def _answer_contexts(
-    request: CreateRequest, opened: Open, share: Share, facts: Metadata
+    request: CreateRequest,
+    opened: Open,
+    share: Share,
+    facts: Metadata,
+    lease: Holding | None,
 ) -> tuple[CreateContext, ...]:
     answers: list[CreateContext] = []
     for context in request.create_contexts:
@@ -410,6 +491,8 @@ def _answer_contexts(
             volume = os.fstat(share.root).st_dev
             on_disk = contexts.QueryOnDiskIdResponse(facts.inode, volume)
             answers.append(CreateContext(context.name, on_disk.pack()))
+        elif context.name == contexts.REQUEST_LEASE and lease is not None:
+            answers.append(CreateContext(context.name, lease.response().pack()))
     return tuple(answers)
 
 
@@ -423,12 +506,17 @@ def _maximal_access(opened: Open) -> int:
 
 
 def _reply(
-    opened: Open, action: CreateAction, facts: Metadata, answers: tuple[CreateContext, ...]
+    opened: Open,
+    action: CreateAction,
+    facts: Metadata,
+    answers: tuple[CreateContext, ...],
+    oplock_level: int,
 ) -> Reply:
     return Reply(
         CreateResponse(
             FileId(opened.persistent_id, opened.volatile_id),
             action,
+            oplock_level,
             creation_time=facts.creation_time,
             last_access_time=facts.last_access_time,
             last_write_time=facts.last_write_time,

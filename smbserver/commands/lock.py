@@ -38,6 +38,7 @@ def serve(call: Call) -> Reply | Awaitable[Reply]:
     wanted = _check(request.locks)
     may_wait = len(wanted) == 1 and not request.locks[0].flags & LockFlags.FAIL_IMMEDIATELY
     if locks.acquire(opened, wanted):
+        call.connection.service.caching.modified(opened)
         return Reply(_BODY)
     if not may_wait:
         raise StatusError(NtStatus.LOCK_NOT_GRANTED)
@@ -76,4 +77,5 @@ async def _wait(call: Call, opened: Open, wanted: Sequence[locks.Range]) -> Repl
                 raise StatusError(NtStatus.RANGE_NOT_LOCKED)
     finally:
         locks.stop_waiting(opened, wanted[0])
+    call.connection.service.caching.modified(opened)
     return Reply(_BODY)

@@ -146,6 +146,8 @@ def _agree(
         cipher, signing, contexts = _agree_contexts(request, may_encrypt)
     if dialect > Dialect.SMB_2_0_2:
         capabilities |= Capabilities.LARGE_MTU
+        if general.smb2_leases:
+            capabilities |= Capabilities.LEASING
     connection.dialect = dialect
     connection.client_guid = request.client_guid
     connection.client_capabilities = request.capabilities

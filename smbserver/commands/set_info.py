@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import stat
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,7 @@ from smbserver.wire.status import NtStatus, StatusError
 
 if TYPE_CHECKING:
     from smbserver.dispatch import Call
+    from smbserver.oplock import Caching
 
 _SETTABLE_MODE = 0x0000003E
 _SETTABLE_ATTRIBUTES = 0x00007FB7
@@ -48,9 +49,31 @@ class _Row:
     right: int = 0
 
 
+def serve(call: Call) -> Reply | Awaitable[Reply]:
+    """Answers when the change is made; a rename waits until others have closed what they only keep open."""
+    request = SetInfoRequest.parse(call.message)
+    opened = call.open
+    assert opened is not None  # the opcode table asks for it
+    caching = call.connection.service.caching
+    if request.info_type == InfoType.FILE:
+        if request.file_info_class in _RENAMES and caching.closing_handles(opened):
+            return _after_breaks(call, opened, caching)
+        if request.file_info_class in _RESIZES and opened.granted_access & access.WRITE_DATA:
+            caching.modified(opened)
+    return _set(call)
+
+
+async def _after_breaks(call: Call, opened: Open, caching: Caching) -> Reply:
+    await caching.watch(opened.file.key)
+    while caching.closing_handles(opened):
+        await caching.watch(opened.file.key)
+    if call.session is None or opened.volatile_id not in call.session.opens:
+        raise StatusError(NtStatus.FILE_CLOSED)
+    return _set(call)
+
+
 @as_user
-def serve(call: Call) -> Reply:
-    """Answers when the change is made."""
+def _set(call: Call) -> Reply:
     request = SetInfoRequest.parse(call.message)
     opened = call.open
     assert opened is not None  # the opcode table asks for it
@@ -289,6 +312,9 @@ def _check_replaced(target: Location, replace: bool) -> None:
     if stored is not None and stored.attributes & dos.READONLY:
         raise StatusError(NtStatus.ACCESS_DENIED)
 
+
+_RENAMES = (FileClass.FILE_RENAME, FileClass.FILE_RENAME_EX)
+_RESIZES = (FileClass.FILE_ALLOCATION, FileClass.FILE_END_OF_FILE)
 
 _FILE: dict[int, _Row] = {
     FileClass.FILE_BASIC: _Row(_set_basic, access.WRITE_ATTRIBUTES),

@@ -62,6 +62,7 @@ def _check(call: Call, opened: Open, request: WriteRequest) -> Data:
         raise StatusError(NtStatus.ACCESS_DENIED)
     if not locks.may_access(opened, request.offset, length, writing=True):
         raise StatusError(NtStatus.FILE_LOCK_CONFLICT)
+    connection.service.caching.modified(opened)
     return handle
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,9 @@ import pytest
 
 from smbserver import access, locks, share_modes
 from smbserver.commands import close, create
+from smbserver.config import Config
 from smbserver.dispatch import Call, Chain, Reply
+from smbserver.oplock import Caching
 from smbserver.parameters import Share as ShareParameters
 from smbserver.session import Session
 from smbserver.store import Store
@@ -54,6 +57,7 @@ class Server:
     tree: Tree
     session: Session
     channel: FakeChannel
+    caching: Caching
     connection: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -64,6 +68,9 @@ class Server:
             max_read_size=1 << 20,
             max_write_size=1 << 20,
             max_transact_size=1 << 20,
+            capabilities=0,
+            client_guid=bytes(16),
+            service=SimpleNamespace(caching=self.caching),
         )
 
     def call(self, body: bytes, opened: Any = None) -> Call:
@@ -124,7 +131,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
     store = Store()
     share_modes.attach(store)
     locks.attach(store)
-    yield Server(path, outside, tree, session, FakeChannel())
+    caching = Caching(SimpleNamespace(store=store, counters=Counter(), config=Config()))  # type: ignore[arg-type]
+    yield Server(path, outside, tree, session, FakeChannel(), caching)
     session.close()
     vfs.close()
     assert not share_modes._files, "an open outlived its session"
