@@ -96,11 +96,8 @@ class Open:
         return self.tree.vfs is not None and self.tree.vfs.hides(self.name)
 
     def metadata(self) -> Metadata:
-        """What is told of the file: the operating system's facts, and a ChangeTime set by a client."""
-        facts = self.handle.metadata(self.is_hidden)
-        if self.file.change_time is not None and self.file.change_time[0] == facts.change_time:
-            facts.change_time = self.file.change_time[1]
-        return facts
+        """What is told of the file."""
+        return self.handle.metadata(self.is_hidden)
 
     def close(self) -> None:
         """Ends the open; deletes the file if that was wanted and this was the last. Further calls do nothing."""

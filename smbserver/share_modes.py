@@ -55,8 +55,6 @@ class SharedFile:
     record: bytes
     """Its key in the store."""
     opens: list[Open] = field(default_factory=list)
-    change_time: tuple[int, int] | None = None
-    """A ChangeTime that a client has set, behind the real one that it stands for. Linux lets nobody set it."""
     modes: int = _ALL_SHARED
     """Our part of the record."""
 

@@ -148,7 +148,7 @@ def _change_basic(
             None if written is None else to_unix_ns(written),
         )
     if basic.change_time not in _KEEP:
-        opened.file.change_time = handle.metadata().change_time, basic.change_time
+        handle.set_change_time(basic.change_time, opened.is_hidden)
 
 
 def _set_full_ea(opened: Open, buffer: memoryview) -> None:

@@ -1,7 +1,8 @@
 """DOS attributes and creation time in the extended attribute that Samba uses.
 
 The value is Samba's xattr_DOSATTRIB in NDR: an empty string, a version and a body aligned to four. Versions
-3, 4 and 5 are read, 5 is written. A version 5 body is valid flags, attributes and creation time.
+3, 4 and 5 are read, 5 is written. A version 5 body is valid flags, attributes and creation time. Behind it, where
+Samba does not look, we keep a ChangeTime that a client has set: Linux lets nobody set its own.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ _HEAD = struct.Struct(
     "<HHHH"
 )  # "" and its alignment, version, version again as the union's switch, pad
 _BODY_5 = struct.Struct("<IIQ")
+_CHANGE = struct.Struct("<QQ")
+"""ChangeTime, and the clock at the time it was set."""
 _BODY_4 = struct.Struct("<IIQQ")  # valid flags, attributes, itime, creation time
 _BODY_3 = struct.Struct(
     "<IIIQQQQ"
@@ -48,13 +51,20 @@ class DosAttributes:
     attributes: int
     creation_time: int = 0
     """FILETIME; 0 when none is stored."""
+    change_time: int = 0
+    """FILETIME that a client has set; 0: none."""
+    changed_at_ns: int = 0
+    """When it was set. It counts as long as the file has not been changed since."""
 
     def pack(self) -> bytes:
         """The attribute's value in version 5."""
         valid = _VALID_ATTRIBUTES | (_VALID_CREATION_TIME if self.creation_time else 0)
-        return _HEAD.pack(0, _VERSION_5, _VERSION_5, 0) + _BODY_5.pack(
+        value = _HEAD.pack(0, _VERSION_5, _VERSION_5, 0) + _BODY_5.pack(
             valid, self.attributes, self.creation_time
         )
+        if self.change_time:
+            value += _CHANGE.pack(self.change_time, self.changed_at_ns)
+        return value
 
     @classmethod
     def parse(cls, value: bytes) -> DosAttributes | None:
@@ -68,8 +78,11 @@ class DosAttributes:
         body = value[body_at:]
         if version != switch:
             return None
+        change = (0, 0)
         if version == _VERSION_5 and len(body) >= _BODY_5.size:
             valid, attributes, creation = _BODY_5.unpack_from(body)
+            if len(body) >= _BODY_5.size + _CHANGE.size:
+                change = _CHANGE.unpack_from(body, _BODY_5.size)
         elif version == 4 and len(body) >= _BODY_4.size:
             valid, attributes, _, creation = _BODY_4.unpack_from(body)
         elif version == 3 and len(body) >= _BODY_3.size:
@@ -79,6 +92,7 @@ class DosAttributes:
         return cls(
             attributes & STORED if valid & _VALID_ATTRIBUTES else 0,
             creation if valid & _VALID_CREATION_TIME else 0,
+            *change,
         )
 
 

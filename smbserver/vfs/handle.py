@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from smbserver.vfs.dos_attributes import (
     SPARSE,
@@ -13,6 +14,12 @@ from smbserver.vfs.dos_attributes import (
 )
 from smbserver.vfs.metadata import Metadata, metadata_of
 from smbserver.vfs.stream_attributes import stream_names, stream_size
+
+_CLOCK_REALTIME_COARSE = 5
+"""Of linux/time.h: the clock of file systems."""
+
+_SETTINGS = 3
+"""How often a ChangeTime is stored again because the thread was held up in between."""
 
 
 class Handle:
@@ -69,6 +76,16 @@ class Handle:
                 now.creation_time if creation_time is None else creation_time,
             ),
         )
+
+    def set_change_time(self, change_time: int, hidden: bool = False) -> None:
+        """Stores a ChangeTime, which counts until the next change; to be set after all else."""
+        now = self.metadata(hidden)
+        for _ in range(_SETTINGS):
+            moment = time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
+            stored = DosAttributes(now.attributes & STORED, now.creation_time, change_time, moment)
+            write_dos_attributes(self._target, stored)
+            if self.metadata().change_time == change_time:
+                return
 
     @property
     def is_sparse(self) -> bool:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from smbserver.vfs import dos_attributes as dos
 from smbserver.wire.filetime import from_unix_ns
 
+CHANGE_TOLERANCE_NS = 10_000_000
+"""How much later than a client's setting of ChangeTime a file may seem to have been changed by that very setting."""
+
 _BLOCK = 512
 """Bytes per unit of st_blocks."""
 
@@ -43,6 +46,11 @@ def metadata_of(
     creation_time = stored.creation_time if stored is not None else 0
     if not creation_time:
         creation_time = from_unix_ns(min(facts.st_mtime_ns, facts.st_ctime_ns, facts.st_atime_ns))
+    change_time = from_unix_ns(facts.st_ctime_ns)
+    if stored is not None and stored.change_time:
+        later = facts.st_ctime_ns - stored.changed_at_ns
+        if 0 <= later <= CHANGE_TOLERANCE_NS:
+            change_time = stored.change_time
     return Metadata(
         is_directory=is_directory,
         inode=facts.st_ino,
@@ -53,5 +61,5 @@ def metadata_of(
         creation_time=creation_time,
         last_access_time=from_unix_ns(facts.st_atime_ns),
         last_write_time=last_write_time,
-        change_time=from_unix_ns(facts.st_ctime_ns),
+        change_time=change_time,
     )
