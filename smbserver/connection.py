@@ -273,6 +273,11 @@ class Connection:
         self.respond(chain)
         call.signer = signer
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody has a session here or tries to, and no request is under way."""
+        return not (self.bindings or self.authentications or self._pending)
+
     def cancel(self, call: Call) -> None:
         """[MS-SMB2] 3.3.5.16."""
         header = call.header

@@ -32,6 +32,11 @@ class MessageWindow:
             self.low += 1
         return True
 
+    @property
+    def is_in_order(self) -> bool:
+        """Whether every id below `low` was used, and none above."""
+        return not self._used
+
     def grant(self, wanted: int) -> int:
         """Credits for a response: what is wanted, within the limit; at least one if the client has none."""
         room = self._limit - (self.high - self.low)

@@ -20,7 +20,7 @@ from typing import Any
 
 from smbdirect.channel import Channel, ChannelFacts
 from smbserver import log as logs
-from smbserver import status
+from smbserver import passing, status
 from smbserver.auth import acceptor
 from smbserver.config import ConfigError, load
 from smbserver.connection import Connection
@@ -51,10 +51,13 @@ class Worker:
         self._timer: asyncio.TimerHandle | None = None
         self._done = asyncio.get_running_loop().create_future()
         service.on_idle = self._on_idle
+        passing.attach(service)
 
     async def run(self, sock: socket.socket) -> None:
         """Serve until nobody is left."""
-        self.service.store.notifier.start()
+        notifier = self.service.store.notifier
+        notifier.on_connection = self._take_over
+        notifier.start()
         self.link = Link(sock, self._on_packet, self._on_listener_gone)
         await self._done
 
@@ -78,13 +81,21 @@ class Worker:
             with contextlib.suppress(ConfigError):
                 self.service.reload(self._reload())
 
+    def _take_over(self, packet: dict[str, Any], raw: bytes, sock: socket.socket) -> None:
+        """The listener knows nothing of it."""
+        self._stay()
+        passing.take_over(self.service, self._dispatcher, packet, raw, sock)
+
     def _admit(self, packet: dict[str, Any], raw: bytes, sock: socket.socket) -> None:
         self._served += 1
+        self._stay()
+        channel = Channel(sock, ChannelFacts.from_json(packet["facts"]), initial=raw)
+        Connection(self.service, channel, self._dispatcher).start()
+
+    def _stay(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        channel = Channel(sock, ChannelFacts.from_json(packet["facts"]), initial=raw)
-        Connection(self.service, channel, self._dispatcher).start()
 
     def _on_idle(self) -> None:
         if self.link is None or self.link.closed:

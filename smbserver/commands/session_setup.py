@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
-from smbserver import keys
+from smbserver import keys, passing
 from smbserver.auth.acceptor import Acceptor
 from smbserver.connection import MAX_AUTHENTICATIONS, Authentication, Connection
 from smbserver.dispatch import Call, Reply
@@ -28,10 +28,13 @@ from smbserver.wire.session_setup import (
 from smbserver.wire.status import NtStatus, StatusError
 
 
-def serve(call: Call) -> Reply | Awaitable[Reply]:
-    """Take one leg of a new session, a binding or a reauthentication."""
+def serve(call: Call) -> Reply | Awaitable[Reply] | None:
+    """Take one leg of a new session, a binding or a reauthentication. None: another worker answers."""
     request = SessionSetupRequest.parse(call.message)
     connection, session_id = call.connection, call.header.session_id
+    if request.flags & SessionSetupFlags.BINDING and passing.may_move(call):
+        passing.move(call)
+        return None
     if request.flags & SessionSetupFlags.BINDING:
         authentication = _begin_binding(call)
     elif session_id == 0:
@@ -180,9 +183,21 @@ def _finish(
     if session.encrypt_data:
         flags |= SessionFlags.ENCRYPT_DATA
     reply = Reply(SessionSetupResponse(answer, flags).pack())
+    if not authentication.binding and passing.is_elsewhere(
+        connection.service, request.previous_session_id
+    ):
+        return _after_previous(connection, request.previous_session_id, user, reply)
     if connection.channel.facts.transport == "rdma" and connection.pool is None:
         return _with_pool(connection, reply)
     return reply
+
+
+async def _after_previous(
+    connection: Connection, previous_id: int, user: User, reply: Reply
+) -> Reply:
+    """The session before a reconnect has ended when the client learns of the new one."""
+    await passing.end_elsewhere(connection.service, previous_id, user)
+    return await _with_pool(connection, reply)
 
 
 async def _with_pool(connection: Connection, reply: Reply) -> Reply:

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from smbserver import client
+from smbserver.client.multichannel import connect_tcp
 from smbserver.instance import Instance
 from smbserver.wire.create import CreateDisposition, CreateOptions, ShareAccess
 from smbserver.wire.lock import LockElement, LockFlags
+from smbserver.wire.negotiate import Dialect
+from smbserver.wire.negotiate_contexts import SigningAlgorithm
 from smbserver.wire.status import NtStatus, StatusError
 from tests.smbserver.in_process import in_loop
 
@@ -23,13 +26,13 @@ NOTHING = ShareAccess(0)
 ALL = ShareAccess.READ | ShareAccess.WRITE | ShareAccess.DELETE
 
 
-async def connect(server: Instance, guid: bytes) -> client.Session:
+async def connect(server: Instance, guid: bytes, **options: Any) -> client.Session:
     return await client.connect(
         "127.0.0.1",
         server.port,
         user=server.user,
         password=server.password,
-        options=client.Options(client_guid=guid * 16),
+        options=client.Options(client_guid=guid * 16, **options),
     )
 
 
@@ -130,6 +133,52 @@ async def test_who_waits_for_a_range_gets_it_when_it_is_free(server: Instance) -
             await waiting
             await unlock(there, 0, 10)
         await there.close()
+
+
+@in_loop
+async def test_a_previous_session_of_another_worker_ends_first(server: Instance) -> None:
+    mine = await connect(server, b"A")
+    here = await (await mine.tree(server.share)).create("before", share=NOTHING)
+    connection = await connect_tcp("127.0.0.1", server.port, client.Options(client_guid=b"B" * 16))
+    async with client.Session(connection, mine.credentials) as again:
+        await again.set_up(connection, previous_session_id=mine.id)
+        file = await (await again.tree(server.share)).create("before", share=NOTHING)
+        with pytest.raises(StatusError) as caught:
+            await here.read(0, 1)
+        assert caught.value.status == NtStatus.USER_SESSION_DELETED
+        await file.close()
+    await mine.channels[0].connection.close()
+
+
+@pytest.mark.parametrize(
+    ("dialects", "status"),
+    [
+        ((Dialect.SMB_3_1_1,), NtStatus.USER_SESSION_DELETED),
+        ((Dialect.SMB_3_0,), NtStatus.INVALID_PARAMETER),
+        ((Dialect.SMB_2_1,), NtStatus.REQUEST_NOT_ACCEPTED),
+    ],
+)
+@in_loop
+async def test_a_binding_is_answered_by_the_owner_of_the_session(
+    server: Instance, dialects: tuple[Dialect, ...], status: NtStatus
+) -> None:
+    algorithms = (SigningAlgorithm.AES_CMAC,)
+    async with await connect(server, b"A", signing_algorithms=algorithms) as mine:
+        options = client.Options(
+            client_guid=b"C" * 16, dialects=dialects, signing_algorithms=algorithms
+        )
+        connection = await connect_tcp("127.0.0.1", server.port, options)
+        with pytest.raises(StatusError) as caught:
+            await mine.bind(connection)
+        assert caught.value.status == status
+        counted = [worker["counters"] for worker in server.status()["workers"]]
+        assert sum(one.get("connections_taken_over", 0) for one in counted) >= 1
+        # The connection is none the worse for it, and neither is the session.
+        again = client.Session(connection, mine.credentials)
+        await again.set_up(connection)
+        await again.tree(server.share)
+        await again.close()
+        await mine.tree(server.share)
 
 
 @in_loop

@@ -80,7 +80,10 @@ async def test_the_end(tmp_path: Path, end: str) -> None:
 
 @in_loop
 async def test_refusals(tmp_path: Path) -> None:
-    async with serving(tmp_path, share=("change notify = no",)) as server, await server.session() as session:
+    async with (
+        serving(tmp_path, share=("change notify = no",)) as server,
+        await server.session() as session,
+    ):
         tree = await session.tree("share")
         with pytest.raises(StatusError, match="NOT_IMPLEMENTED"):
             await notify(await tree.open_directory())
