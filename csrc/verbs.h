@@ -106,12 +106,20 @@ struct verbs_fabric {
 	struct ibv_sge sges[VERBS_CHAIN + VERBS_SGES_MAX];
 };
 
+/* The descriptors of librdmacm's own context of an adapter, and what tells that the first is still that file. */
+struct verbs_foreign_context {
+	int command_fd, async_fd;
+	dev_t device;
+	ino_t inode;
+};
+
 struct verbs_device {
 	struct fabric_device base;
 	struct verbs_device *next;
 	struct ibv_device *adapter;
 	struct ibv_context *context;
 	struct ibv_pd *pd;
+	struct verbs_foreign_context foreign;
 	struct ibv_device_attr attributes;
 	struct ibv_comp_channel *completions; /* of all queue pairs' completion queues */
 	struct loop_watch completion_watch;
@@ -289,6 +297,7 @@ void verbs_device_forget(struct verbs_device *device); /* frees it if it is part
 void verbs_devices_destroy(struct verbs_fabric *fabric);
 /* verbs_connect.c */
 
+void verbs_listeners_lose(struct verbs_fabric *fabric, const struct ibv_device *adapter);
 void verbs_listeners_retry(struct verbs_fabric *fabric); /* an adapter appeared */
 
 void verbs_cm_ready(struct loop_watch *watch, uint32_t events);

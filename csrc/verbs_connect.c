@@ -304,6 +304,17 @@ static void listener_lost(struct verbs_listener *listener)
 	loop_timer_set(loop, &listener->retry, loop_now(loop) + LISTEN_AGAIN);
 }
 
+void verbs_listeners_lose(struct verbs_fabric *fabric, const struct ibv_device *adapter)
+{
+	for (struct verbs_listener *listener = fabric->listeners; listener;
+	     listener = listener->next) {
+		const struct rdma_cm_id *id = listener->endpoint.id;
+
+		if (id && id->verbs && id->verbs->device == adapter)
+			listener_lost(listener);
+	}
+}
+
 static void listener_event(struct verbs_endpoint *endpoint, const struct rdma_cm_event *event)
 {
 	struct verbs_listener *listener = endpoint->owner;

@@ -9,9 +9,10 @@
  * DEVICE_FATAL, or the kernel says by uevent that its character device was removed. The last is the only sign where the
  * driver cannot take resources away from a process (rxe): then the kernel waits until everything is given back. So
  * all three lead to verbs_device_lost, and there
- *   1. every queue pair is ended and closed at once; its owner hears of it from the loop,
+ *   1. every queue pair is ended and closed at once; its owner hears of it from the loop; listeners go,
  *   2. the fabric's owner forgets the device: registrations that outlive connections go,
- *   3. with the last queue pair and registration the adapter is closed, and the kernel goes on.
+ *   3. with the last queue pair and registration the adapter is closed, and what librdmacm still has of it
+ *      (foreign_close); the kernel goes on.
  */
 #include "verbs.h"
 
@@ -23,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -169,6 +171,41 @@ static int device_open(struct verbs_device *device)
 	return error ? error : loop_watch_add(fabric->base.loop, &device->async_watch);
 }
 
+/*
+ * Quirk of librdmacm, seen with rdma-core 44: its own context of an adapter stays open when the last identifier is gone,
+ * until it hears of another adapter. A driver that cannot take resources away (rxe) lets the removal wait for that, which
+ * may be for ever. So the descriptors are closed under the unused context; librdmacm will free the rest of it.
+ */
+static void foreign_note(struct verbs_foreign_context *foreign, const struct ibv_context *context)
+{
+	struct stat status;
+
+	foreign->command_fd = -1;
+	if (context->cmd_fd < 0 || fstat(context->cmd_fd, &status) < 0)
+		return;
+	*foreign = (struct verbs_foreign_context){.command_fd = context->cmd_fd,
+						  .async_fd = context->async_fd,
+						  .device = status.st_dev,
+						  .inode = status.st_ino};
+}
+
+/* If it is another file by now, librdmacm has closed the context itself. */
+static void foreign_close(const struct verbs_foreign_context *foreign)
+{
+	struct stat status;
+	int nothing;
+
+	if (foreign->command_fd < 0 || fstat(foreign->command_fd, &status) < 0 ||
+	    status.st_dev != foreign->device || status.st_ino != foreign->inode)
+		return;
+	nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (nothing < 0)
+		return;
+	dup3(nothing, foreign->command_fd, O_CLOEXEC);
+	dup3(nothing, foreign->async_fd, O_CLOEXEC);
+	close(nothing);
+}
+
 static void device_close(struct verbs_device *device)
 {
 	const struct verbs_library *library = verbs_of(device->base.fabric);
@@ -182,6 +219,8 @@ static void device_close(struct verbs_device *device)
 		library->dealloc_pd(device->pd);
 	if (device->context)
 		library->close_device(device->context);
+	if (device->parting)
+		foreign_close(&device->foreign);
 	free(device);
 }
 
@@ -224,6 +263,7 @@ int verbs_device_find(struct verbs_fabric *fabric, const struct rdma_cm_id *id,
 	device->completion_watch.fd = device->async_watch.fd = -1;
 	snprintf(device->base.name, sizeof(device->base.name), "%s",
 		 fabric->library.get_device_name(device->adapter));
+	foreign_note(&device->foreign, id->verbs);
 	error = device_open(device);
 	if (error < 0) {
 		device_close(device);
@@ -252,6 +292,7 @@ void verbs_device_lost(struct verbs_device *device, const char *words)
 		verbs_end(qp, CLOSE_PEER_LOST, "%s %s", device->base.name, words);
 		verbs_qp_close(qp);
 	}
+	verbs_listeners_lose(fabric, device->adapter);
 	if (fabric->config.device_gone)
 		fabric->config.device_gone(fabric->config.owner, &device->base);
 	device->parting = true;

@@ -584,6 +584,7 @@ static void fake_start(void)
 	fake.channel.fd = fds[0];
 	fake.completions.fd = fds[1];
 	fake.context.async_fd = fds[2];
+	fake.context.cmd_fd = -1;
 	fake.context.device = &fake.device;
 	fake.context.ops.poll_cq = fake_poll_cq;
 	fake.context.ops.req_notify_cq = fake_req_notify_cq;

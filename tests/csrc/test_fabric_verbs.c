@@ -172,7 +172,8 @@ static void test_device_fatal(void)
 	end_destroy(&pair.server);
 	CHECK(fake.contexts == 0); /* the kernel may go on removing it */
 	fake.hold = false;
-	pair_begin(&pair); /* and there is another one of that name */
+	TURN_UNTIL(&pair, fake.id_count == 1); /* the listener's */
+	pair_begin(&pair);		       /* and there is another device of that name */
 	pair_destroy(&pair);
 	fake_stop();
 }
