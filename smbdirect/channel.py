@@ -3,7 +3,7 @@
 The way of a wake-up:
   1. the socket is readable: one `recv_into` the staging buffer, behind the rest of a frame;
   2. every whole frame in it is delivered: messages copied, the proxy's frames handled in place;
-  3. a message of LARGE_MESSAGE bytes or more is received straight into memory of its own;
+  3. a message of LARGE_MESSAGE bytes or more is received straight into memory of its own, which is used again;
   4. what the callbacks send is gathered meanwhile, and leaves in one `sendmsg` at the end.
 What the socket does not take waits, in order, until it is writable.
 """
@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 
 from smbdirect import frames
 from smbdirect.frames import Access, CloseReason, FrameType, Status
+from smbdirect.message_memory import MessageMemory
 from smbdirect.outgoing import Buffer, Outgoing
 from smbdirect.pdu import BufferDescriptor
 from smbdirect.pool import Pool, PoolRange
@@ -46,6 +47,7 @@ _unpack_done = frames.DONE.unpack_from
 _DONE_HEADER = FrameType.DONE << 24 | frames.DONE.size
 
 _stagings: WeakKeyDictionary[asyncio.AbstractEventLoop, bytearray] = WeakKeyDictionary()
+_memories: WeakKeyDictionary[asyncio.AbstractEventLoop, MessageMemory] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,7 @@ class Channel:
         # receiving
         self._staging = _stagings.setdefault(self._loop, bytearray(STAGING_SIZE))
         self._view = memoryview(self._staging)
+        self._memory = _memories.setdefault(self._loop, MessageMemory())
         self._rest = initial
         """What was received and not delivered, always less than the staging buffer holds."""
         self._large: memoryview | None = None
@@ -479,7 +482,7 @@ class Channel:
         return position
 
     def _begin_large(self, length: int, begun: memoryview) -> None:
-        self._large = memoryview(bytearray(length))
+        self._large = self._memory.take(length)
         self._large_filled = len(begun)
         self._large[: len(begun)] = begun
 
@@ -738,11 +741,13 @@ class Channel:
         head = _pack_header(length)
         if invalidate is not None:
             head = frames.SendInvalidate(invalidate).pack() + head
+        by_rdma = 0
         if writes:
             head = b"".join([self._begin_write(write) for write in writes]) + head
+            by_rdma = sum(write.length for write in writes)
         self._messages_sent += 1
         self._inline_sent += length
-        self._outgoing.add(head, parts, length, sent)
+        self._outgoing.add(head, parts, length, sent, by_rdma)
 
     def _begin_write(self, write: RdmaWrite) -> bytes:
         return self._begin_transfer(

@@ -1,4 +1,8 @@
-"""What a channel sends: gathered while corked, then written in one `sendmsg`; the rest waits."""
+"""What a channel sends: gathered while corked, then written in one `sendmsg`; the rest waits.
+
+A cork holds back what is little. As soon as it is worth a system call of its own it leaves: the peer works on it
+while more is made, and memory that was just filled is sent while it is still in the cache.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ Buffer = bytes | bytearray | memoryview
 
 JOIN_BELOW = 16 << 10
 """Parts shorter than this are copied together: cheaper than an entry of an iovec each."""
+GATHER_MAX = 32 << 10
+"""Bytes, payload of RDMA included, that a cork holds back: eight replies of 4 KiB."""
 IOV_MAX = 1024
 """Buffers of one `sendmsg` (Linux UIO_MAXIOV)."""
 SEND_HIGH_WATER = 1 << 20
@@ -35,6 +41,8 @@ class Outgoing:
         self._on_broken = on_broken
         self._on_written = on_written
         self._corked = 0
+        self._gathered = 0
+        """Bytes that became due since something was last given to the socket."""
         self._joined = bytearray()
         """Short parts, not yet at the end of `_waiting`."""
         self._waiting: deque[Buffer] = deque()
@@ -50,8 +58,9 @@ class Outgoing:
         parts: tuple[Buffer, ...] = (),
         length: int = 0,
         sent: Callable[[], None] | None = None,
+        by_rdma: int = 0,
     ) -> None:
-        """`head`, which is short, and then `parts` of `length` bytes together."""
+        """`head`, which is short, then `parts` of `length` bytes together; `by_rdma` more the proxy will move."""
         self.waiting_bytes += len(head) + length
         self._added_bytes += len(head) + length
         joined = self._joined
@@ -65,7 +74,8 @@ class Outgoing:
                 joined = self._joined = bytearray()
         if sent is not None:
             self._sent_marks.append((self._added_bytes, sent))
-        if not self._corked:
+        self._gathered += len(head) + length + by_rdma
+        if not self._corked or self._gathered >= GATHER_MAX:
             self.flush()
 
     def cork(self) -> None:
@@ -78,6 +88,7 @@ class Outgoing:
 
     def flush(self) -> None:
         """Gives the socket what it takes; the rest waits until it is writable."""
+        self._gathered = 0
         if self._blocked:
             return
         waiting = self._waiting

@@ -97,6 +97,8 @@ class InFlight:
     charge: int
     async_id: int | None = None
     """Given by an interim response; names the request to CANCEL."""
+    late: Callable[[], None] | None = None
+    """Called when the response comes after whoever awaited the answer was cancelled."""
 
 
 @dataclass(slots=True)
@@ -306,6 +308,8 @@ class Connection:
         del self._in_flight[header.message_id]
         self.credits.grant(entry.charge, header.credits)
         if entry.answer.done():
+            if entry.late is not None:
+                entry.late()
             return
         problem = self._problem(entry, response, sealed)
         if problem is None:

@@ -166,7 +166,7 @@ async def _exposed(
         await exposure.revoke()
         raise
     try:
-        response = await asyncio.shield(sent.answer)
+        response = await sent.answer
     except asyncio.CancelledError:
         _revoke_later(sent, exposure)
         raise
@@ -184,11 +184,12 @@ _revoking: set[asyncio.Task[None]] = set()
 def _revoke_later(sent: InFlight, exposure: Exposure) -> None:
     """Nobody waits for the response any more, but the server may still use the range until then."""
 
-    def answered(answer: asyncio.Future[Response]) -> None:
-        if not answer.cancelled():
-            answer.exception()
+    def revoke() -> None:
         task = asyncio.ensure_future(exposure.revoke())
         _revoking.add(task)
         task.add_done_callback(_revoking.discard)
 
-    sent.answer.add_done_callback(answered)
+    if sent.answer.cancelled():
+        sent.late = revoke
+    else:
+        revoke()

@@ -24,7 +24,7 @@ from smbdirect.channel import (
     RdmaWrite,
 )
 from smbdirect.frames import CloseReason, FrameType, Status
-from smbdirect.outgoing import IOV_MAX, JOIN_BELOW, SEND_HIGH_WATER
+from smbdirect.outgoing import GATHER_MAX, IOV_MAX, JOIN_BELOW, SEND_HIGH_WATER
 from smbdirect.pdu import BufferDescriptor
 from smbdirect.pool import PAGE, Pool
 from tests.smbdirect.far_end import (
@@ -263,11 +263,10 @@ def test_a_callback_that_fails_ends_its_channel_and_is_reported() -> None:
 def test_what_is_sent_inside_a_wake_up_leaves_in_one_call() -> None:
     async def story() -> None:
         channel, sock, peer = counting_pair()
-        payload = b"p" * JOIN_BELOW  # long enough for an entry of its own
-        channel.start(lambda given: channel.send(b"head", given, payload), lambda _: None)
+        channel.start(lambda given: channel.send(b"head", given), lambda _: None)
         await peer.write(b"".join(message(b"%02d" % n) for n in range(8)))
         for number in range(8):
-            assert await peer.frame() == (0, b"head%02d" % number + payload)
+            assert await peer.frame() == (0, b"head%02d" % number)
         assert sock.calls == 1
         channel.send(b"at", b"once")
         assert sock.calls == 2
@@ -283,6 +282,40 @@ def test_what_is_sent_inside_a_wake_up_leaves_in_one_call() -> None:
         assert await peer.frame() == (0, b"a")
         assert await peer.frame() == (0, b"b")
         channel.close()
+
+    run(story)
+
+
+def test_what_is_worth_a_call_of_its_own_does_not_wait_for_the_rest() -> None:
+    async def story() -> None:
+        channel, sock, peer = counting_pair()
+        half = b"p" * (GATHER_MAX // 2)  # with a header, two are more than a cork holds back
+        channel.start(lambda given: channel.send(given, half), lambda _: None)
+        await peer.write(b"".join(message(b"%02d" % n) for n in range(8)))
+        for number in range(8):
+            assert await peer.frame() == (0, b"%02d" % number + half)
+        assert sock.calls == 4
+        channel.close()
+
+    run(story)
+
+
+def test_payload_by_rdma_counts_for_a_cork() -> None:
+    async def story() -> None:
+        channel, sock, peer = counting_pair()
+        pool = await attached(channel, peer, GATHER_MAX)
+        calls = sock.calls
+        piece = pool.allocate(GATHER_MAX)
+        descriptor = BufferDescriptor(0, 7, GATHER_MAX).pack()
+        channel.cork()
+        channel.send(b"little", writes=[RdmaWrite(piece, PAGE, descriptor)])
+        assert sock.calls == calls
+        channel.send(b"much", writes=[RdmaWrite(piece, GATHER_MAX, descriptor)])
+        assert sock.calls == calls + 1
+        channel.uncork()
+        assert sock.calls == calls + 1
+        channel.close()
+        pool.close()
 
     run(story)
 
