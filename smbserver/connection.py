@@ -100,6 +100,8 @@ class Connection:
         self.max_transact_size = self.max_read_size = self.max_write_size = 65536
         self.large_mtu = False
         """CreditCharge counts."""
+        self.counts_sequences = False
+        """Requests carry a ChannelSequence: dialect 3.0 or newer."""
         self.preauth = PreauthHash()
         self.window: MessageWindow | None = None
         self.bindings: dict[int, Binding] = {}

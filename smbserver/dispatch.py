@@ -99,6 +99,8 @@ class Call:
     """Set once the client has been told that the request is pending."""
     signer: Signer | None = None
     """Signs the response; None: it is not signed."""
+    sequence: int = -1
+    """The ChannelSequence with which the open counts it; -1: it does not."""
 
 
 Handler = Callable[[Call], Reply | Awaitable[Reply] | None]
@@ -152,6 +154,7 @@ class Dispatcher:
             except Exception as error:
                 outcome = refusal(call, error)
             if isinstance(outcome, Reply):
+                _finish_on_open(call)
                 if call.header.command != Command.CANCEL:
                     chain.replies.append((call, outcome))
             elif outcome is not None:
@@ -160,6 +163,7 @@ class Dispatcher:
                 if row is not None and row.may_go_async and followed and not row.waits_in_chain:
                     # [MS-SMB2] 3.3.4.2: only the last of a chain may wait for an event.
                     task.cancel()
+                    _finish_on_open(call)
                     refused = refusal(call, StatusError(NtStatus.INTERNAL_ERROR))
                     chain.replies.append((call, refused))
                     continue
@@ -185,6 +189,7 @@ class Dispatcher:
             error = task.exception()
             reply = task.result() if error is None else refusal(call, error)
         call.connection.release(call)
+        _finish_on_open(call)
         call.chain.replies.append((call, reply))
         self.run(call.chain)
 
@@ -251,6 +256,24 @@ def _find_open(row: Row, call: Call) -> None:
             return
         raise StatusError(NtStatus.FILE_CLOSED)
     chain.open = call.open
+    if call.connection.counts_sequences:
+        _begin_on_open(row, call, call.open)
+
+
+def _begin_on_open(row: Row, call: Call, opened: Open) -> None:
+    """[MS-SMB2] 3.3.5.2.10: what changes something must not come late from a channel that was given up."""
+    header = call.header
+    sequence = header.status & 0xFFFF
+    if opened.begin(sequence, header.is_replay):
+        call.sequence = sequence
+    elif row.modifies:
+        raise StatusError(NtStatus.FILE_NOT_AVAILABLE)
+
+
+def _finish_on_open(call: Call) -> None:
+    if call.sequence >= 0 and call.open is not None:
+        call.open.finish(call.sequence)
+        call.sequence = -1
 
 
 def _invalidate_token(row: Row, call: Call) -> int | None:

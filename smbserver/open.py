@@ -60,6 +60,11 @@ class Open:
     """CurrentByteOffset: where the last READ ended, for clients that ask."""
     on_close: list[Callable[[], None]] = field(default_factory=list)
     """What ends with the open: its locks, and who waits for something of it."""
+    channel_sequence: int = 0
+    requests: int = 0
+    """Under way with this ChannelSequence."""
+    earlier_requests: int = 0
+    """Under way with older ones ([MS-SMB2] 3.3.1.10, OutstandingRequestCount and OutstandingPreRequestCount)."""
     volatile_id: int = field(default_factory=lambda: next(_ids))
     may_read: bool = field(init=False)
     may_write: bool = field(init=False)
@@ -98,6 +103,27 @@ class Open:
     def metadata(self) -> Metadata:
         """What is told of the file."""
         return self.handle.metadata(self.is_hidden)
+
+    def begin(self, sequence: int, is_replay: bool) -> bool:
+        """Count a request that comes with this ChannelSequence; False: it comes too late, or too early.
+
+        [MS-SMB2] 3.3.5.2.10.
+        """
+        ahead = (sequence - self.channel_sequence) & 0xFFFF
+        if ahead > 0x7FFF or (is_replay and self.earlier_requests):
+            return False
+        if ahead:
+            self.earlier_requests += self.requests
+            self.requests, self.channel_sequence = 0, sequence
+        self.requests += 1
+        return True
+
+    def finish(self, sequence: int) -> None:
+        """A request that was counted is answered."""
+        if sequence == self.channel_sequence:
+            self.requests -= 1
+        else:
+            self.earlier_requests -= 1
 
     def close(self) -> None:
         """Ends the open; deletes the file if that was wanted and this was the last. Further calls do nothing."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from smbserver.connection import Connection
     from smbserver.open import Open
     from smbserver.service import Service
+    from smbserver.session import Session
     from smbserver.share_modes import Key
 
 BREAK_DEADLINE = 35.0
@@ -312,17 +313,16 @@ class Caching:
         self._service.counters["breaks_not_delivered"] += 1
 
     def _connections(self, holding: Holding) -> Iterator[Connection]:
-        """The channels of its opens; for a lease also other connections of the client."""
-        seen: set[Connection] = set()
-        for opened in holding.opens:
-            for connection in opened.tree.session.bindings:
-                if connection not in seen and not connection.closed:
-                    seen.add(connection)
-                    yield connection
+        """The channels of the open's session; for a lease all connections of the client, oldest first."""
+        sessions: list[Session] = [holding.opens[0].tree.session]
         if holding.is_lease:
-            for connection in self._service.connections:
-                if connection not in seen and connection.client_guid == holding.client_guid:
-                    yield connection
+            sessions = [
+                session
+                for _, session in sorted(self._service.sessions.items())
+                if session.client_guid == holding.client_guid
+            ]
+        for session in sessions:
+            yield from (one for one in session.bindings if not one.closed)
 
     # waiting
 

@@ -97,6 +97,8 @@ class _Wanted:
     delete_on_close: bool
     allocation: int
     wish: Wish
+    sequence: int
+    """ChannelSequence; noted here because an interim response takes its place in the header."""
     again: bool = False
     """It has waited for a break."""
     admitted: tuple[Attempt, int] | None = None
@@ -199,6 +201,7 @@ def _check(call: Call, request: CreateRequest) -> _Wanted:
         deletes,
         _check_contexts(request),
         _wish(call, request),
+        call.header.channel_sequence,
     )
 
 
@@ -464,6 +467,7 @@ def _join(
         create_options=wanted.request.create_options,
         delete_on_close=wanted.delete_on_close,
         write_through=bool(wanted.request.create_options & _WRITE_THROUGH),
+        channel_sequence=wanted.sequence,
     )
     if not opened.is_directory:
         caching = call.connection.service.caching

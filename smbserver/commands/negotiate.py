@@ -157,6 +157,7 @@ def _agree(
     connection.security_mode = security_mode(general)
     connection.cipher_id = cipher
     connection.signing_algorithm = signing
+    connection.counts_sequences = dialect >= Dialect.SMB_3_0
     connection.large_mtu = bool(capabilities & Capabilities.LARGE_MTU)
     small = not connection.large_mtu
     connection.max_transact_size = SMALL_IO if small else general.smb2_max_trans
