@@ -125,10 +125,11 @@ struct verbs_device {
 	struct loop_watch completion_watch;
 	struct loop_watch async_watch;
 	struct verbs_qp *qps;
-	bool windows;	 /* memory windows of type 2 */
-	bool invalidate; /* Send with Invalidate */
-	bool lost;	 /* removed or broken: nothing new can be made */
-	bool parting;	 /* everybody knows: freed with its last queue pair and region */
+	bool windows;	       /* memory windows of type 2 */
+	bool invalidate;       /* Send with Invalidate */
+	bool lost;	       /* removed or broken: nothing new can be made */
+	struct loop_task part; /* after its queue pairs' owners were told */
+	bool parting;	       /* everybody knows: freed with its last queue pair and region */
 };
 
 struct verbs_region {
@@ -291,7 +292,7 @@ void verbs_disconnect(struct fabric_qp *qp);
 /* The device behind an identifier, opened on first use; it has an adapter. */
 int verbs_device_find(struct verbs_fabric *fabric, const struct rdma_cm_id *id,
 		      struct verbs_device **ret);
-void verbs_device_lost(struct verbs_device *device, const char *words); /* may free it */
+void verbs_device_lost(struct verbs_device *device, const char *words);
 int verbs_kernel_events_open(struct verbs_fabric *fabric);
 void verbs_device_forget(struct verbs_device *device); /* frees it if it is parting and empty */
 void verbs_devices_destroy(struct verbs_fabric *fabric);

@@ -9,8 +9,9 @@
  * DEVICE_FATAL, or the kernel says by uevent that its character device was removed. The last is the only sign where the
  * driver cannot take resources away from a process (rxe): then the kernel waits until everything is given back. So
  * all three lead to verbs_device_lost, and there
- *   1. every queue pair is ended and closed at once; its owner hears of it from the loop; listeners go,
- *   2. the fabric's owner forgets the device: registrations that outlive connections go,
+ *   1. every queue pair is ended and closed at once; listeners go,
+ *   2. in the tasks of this turn: the queue pairs' owners are told, and after all of them the fabric's owner, who
+ *      gives registrations back that outlive connections,
  *   3. with the last queue pair and registration the adapter is closed, and what librdmacm still has of it
  *      (foreign_close); the kernel goes on.
  */
@@ -71,7 +72,7 @@ static void port_lost(struct verbs_device *device, int port)
 				  device->base.name);
 }
 
-/* False: the device may be freed. */
+/* False: the device is lost. */
 static bool async_event(struct verbs_device *device, enum ibv_event_type type, struct verbs_qp *qp,
 			int port)
 {
@@ -211,6 +212,7 @@ static void device_close(struct verbs_device *device)
 	const struct verbs_library *library = verbs_of(device->base.fabric);
 	struct loop *loop = device->base.fabric->loop;
 
+	loop_task_cancel(loop, &device->part);
 	loop_watch_remove(loop, &device->async_watch);
 	loop_watch_remove(loop, &device->completion_watch);
 	if (device->completions)
@@ -238,6 +240,8 @@ static void capabilities_set(struct verbs_device *device)
 			  flags & (IBV_DEVICE_MEM_WINDOW_TYPE_2A | IBV_DEVICE_MEM_WINDOW_TYPE_2B);
 }
 
+static void device_part(struct loop_task *task, nanoseconds now);
+
 int verbs_device_find(struct verbs_fabric *fabric, const struct rdma_cm_id *id,
 		      struct verbs_device **ret)
 {
@@ -260,6 +264,7 @@ int verbs_device_find(struct verbs_fabric *fabric, const struct rdma_cm_id *id,
 		return -ENOMEM;
 	device->adapter = id->verbs->device;
 	device->base.fabric = &fabric->base;
+	device->part = (struct loop_task){.run = device_part, .owner = device};
 	device->completion_watch.fd = device->async_watch.fd = -1;
 	snprintf(device->base.name, sizeof(device->base.name), "%s",
 		 fabric->library.get_device_name(device->adapter));
@@ -278,6 +283,19 @@ int verbs_device_find(struct verbs_fabric *fabric, const struct rdma_cm_id *id,
 
 /* Removal. */
 
+/* Behind the tasks of the queue pairs: who still names a registration of the device has heard of its end by now. */
+static void device_part(struct loop_task *task, nanoseconds now)
+{
+	struct verbs_device *device = task->owner;
+	const struct fabric_verbs_config *config = &verbs_fabric(device->base.fabric)->config;
+
+	(void)now;
+	if (config->device_gone)
+		config->device_gone(config->owner, &device->base);
+	device->parting = true;
+	verbs_device_forget(device);
+}
+
 void verbs_device_lost(struct verbs_device *device, const char *words)
 {
 	struct verbs_fabric *fabric = verbs_fabric(device->base.fabric);
@@ -293,10 +311,7 @@ void verbs_device_lost(struct verbs_device *device, const char *words)
 		verbs_qp_close(qp);
 	}
 	verbs_listeners_lose(fabric, device->adapter);
-	if (fabric->config.device_gone)
-		fabric->config.device_gone(fabric->config.owner, &device->base);
-	device->parting = true;
-	verbs_device_forget(device);
+	loop_task_add(fabric->base.loop, &device->part);
 }
 
 void verbs_device_forget(struct verbs_device *device)
