@@ -16,8 +16,9 @@ Buffer = bytes | bytearray | memoryview
 
 JOIN_BELOW = 16 << 10
 """Parts shorter than this are copied together: cheaper than an entry of an iovec each."""
-GATHER_MAX = 32 << 10
-"""Bytes, payload of RDMA included, that a cork holds back: eight replies of 4 KiB."""
+GATHER_MAX = 256 << 10
+"""Bytes, payload of RDMA included, that a cork holds back. A part of what a second-level cache keeps; and many small
+replies still leave in one call, which both sides pay for."""
 IOV_MAX = 1024
 """Buffers of one `sendmsg` (Linux UIO_MAXIOV)."""
 SEND_HIGH_WATER = 1 << 20

@@ -133,6 +133,8 @@ class Connection:
         self.lost: ChannelClosed | None = None
         self._says_charge = False
         """CreditCharge is 0 in 2.0.2, and before anything is agreed on."""
+        self.multi_credit = False
+        """Whether large requests cost more than one credit ([MS-SMB2] 3.2.4.1.5)."""
         self._in_flight: dict[int, InFlight] = {}
         self._held = False
         self._arrived: asyncio.Event = asyncio.Event()
@@ -152,6 +154,8 @@ class Connection:
         self.preauth.update(response.message)
         self.negotiated = accept(self.options, NegotiateResponse.parse(response.message))
         self._says_charge = self.negotiated.dialect > Dialect.SMB_2_0_2
+        large_mtu = bool(self.negotiated.capabilities & Capabilities.LARGE_MTU)
+        self.multi_credit = self._says_charge and large_mtu
 
     async def _negotiate_multi_protocol(self) -> None:
         """The SMB1 NEGOTIATE takes MessageId 0; the answer is SMB2 ([MS-SMB2] 3.2.4.2.1)."""
@@ -181,14 +185,6 @@ class Connection:
     def in_flight(self) -> int:
         """Requests whose final response has not come."""
         return len(self._in_flight)
-
-    @property
-    def multi_credit(self) -> bool:
-        """Whether large requests cost more than one credit ([MS-SMB2] 3.2.4.1.5)."""
-        agreed = self.negotiated
-        return agreed.dialect > Dialect.SMB_2_0_2 and bool(
-            agreed.capabilities & Capabilities.LARGE_MTU
-        )
 
     # -- out
 
