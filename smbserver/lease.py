@@ -128,6 +128,8 @@ class Holding:
         to &= self.state
         if self.is_oplock:
             to &= READ
+        if not to & READ:  # W or H alone mean nothing
+            to = 0
         if self.breaking:
             self.required &= to
             return None

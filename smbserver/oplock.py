@@ -277,6 +277,8 @@ class Caching:
 
     def _expire(self, holding: Holding) -> None:
         """[MS-SMB2] 3.3.2.1: who does not answer has lost it."""
+        if not holding.breaking:
+            return
         self._service.counters["breaks_not_acknowledged"] += 1
         holding.required = 0
         self.lower(holding, 0)
@@ -311,6 +313,8 @@ class Caching:
             _send(connection, session_id, body)
             return
         self._service.counters["breaks_not_delivered"] += 1
+        if holding.breaking:  # nobody is left who could acknowledge
+            asyncio.get_running_loop().call_soon(self._expire, holding)
 
     def _connections(self, holding: Holding) -> Iterator[Connection]:
         """The channels of the open's session; for a lease all connections of the client, oldest first."""
