@@ -4,7 +4,7 @@ The way of a wake-up:
   1. the socket is readable: one `recv_into` the staging buffer, behind the rest of a frame;
   2. every whole frame in it is delivered: messages copied, the proxy's frames handled in place;
   3. a message of LARGE_MESSAGE bytes or more is received straight into memory of its own, which is used again;
-  4. what the callbacks send is gathered meanwhile, and leaves in one `sendmsg` at the end.
+  4. what the callbacks send is gathered meanwhile, and leaves in one `sendmsg` at the end, or when it is much.
 What the socket does not take waits, in order, until it is writable.
 """
 
