@@ -30,7 +30,18 @@ START_LIMIT = 30.0
 
 def perftest(tool: str) -> float:
     """MiB/s of one round between two processes on the device."""
-    options = ["-R", "-F", "-d", DEVICE, "-s", str(TRANSFER), "-n", str(ITERATIONS), "-p", str(PORT)]
+    options = [
+        "-R",
+        "-F",
+        "-d",
+        DEVICE,
+        "-s",
+        str(TRANSFER),
+        "-n",
+        str(ITERATIONS),
+        "-p",
+        str(PORT),
+    ]
     with subprocess.Popen([tool, *options], stdout=subprocess.DEVNULL) as server:
         deadline = time.monotonic() + START_LIMIT
         while time.monotonic() < deadline:
@@ -40,7 +51,11 @@ def perftest(tool: str) -> float:
             if client.returncode == 0:
                 break
         server.wait(30)
-    figures = [line.split() for line in client.stdout.splitlines() if line.strip().startswith(str(TRANSFER))]
+    figures = [
+        line.split()
+        for line in client.stdout.splitlines()
+        if line.strip().startswith(str(TRANSFER))
+    ]
     if not figures:
         raise SystemExit(f"{tool} printed no figure: {client.stdout}{client.stderr}")
     return float(figures[-1][3])
@@ -50,7 +65,9 @@ def fio(way: str, folder: Path) -> float:
     """MiB/s of the kernel's client, 1 MiB at queue depth 4, past its cache."""
     command = ["fio", "--name=bench", f"--filename={folder}/bench", f"--rw={way}", f"--size={SIZE}"]
     command += ["--bs=1M", "--iodepth=4", "--ioengine=libaio", "--direct=1", "--output-format=json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True, cwd="/tmp")
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=True, cwd="/tmp"
+    )
     job = json.loads(done.stdout[done.stdout.index("{") :])["jobs"][0]
     return float(job[way]["bw_bytes"]) / (1 << 20)
 
@@ -60,7 +77,10 @@ def cpu_seconds() -> float:
     ticks = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            if b"smbserver" in (command := (stat.parent / "cmdline").read_bytes()) or b"rdmaproxy" in command:
+            if (
+                b"smbserver" in (command := (stat.parent / "cmdline").read_bytes())
+                or b"rdmaproxy" in command
+            ):
                 ticks += sum(map(int, stat.read_text().rpartition(")")[2].split()[11:13]))
         except OSError:
             continue
@@ -75,7 +95,9 @@ def row(what: str, figures: list[float], against: list[float] | None = None) -> 
 
 def main(folder: Path) -> None:
     mounted = folder / "mnt"
-    seen: dict[str, list[float]] = {name: [] for name in ("write", "read", "ib_write_bw", "ib_read_bw")}
+    seen: dict[str, list[float]] = {
+        name: [] for name in ("write", "read", "ib_write_bw", "ib_read_bw")
+    }
     cpu: dict[str, list[float]] = {"write": [], "read": []}
     for _ in range(ROUNDS):
         for tool, way in (("ib_read_bw", "write"), ("ib_write_bw", "read")):
