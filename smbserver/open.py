@@ -97,7 +97,7 @@ class Open:
 
     @property
     def is_hidden(self) -> bool:
-        """Whether its name makes it hidden as long as no attributes are stored."""
+        """Whether its name alone hides it."""
         return self.tree.vfs is not None and self.tree.vfs.hides(self.name)
 
     def metadata(self) -> Metadata:

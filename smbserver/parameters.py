@@ -231,6 +231,9 @@ class Share:
     change_notify: bool = parameter(
         boolean, True, "no: clients are not told of changes in folders they show."
     )
+    hide_files: tuple[str, ...] = parameter(
+        paths, (), "Names, with * and ?, that carry the hidden attribute."
+    )
     smb_encrypt: str = parameter(
         encryption, "if_required", "As `server smb encrypt`, for this share.", "server smb encrypt"
     )

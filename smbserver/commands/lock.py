@@ -52,7 +52,7 @@ def _check(elements: Sequence[LockElement]) -> list[locks.Range]:
         if element.flags not in _KINDS:
             raise StatusError(NtStatus.INVALID_PARAMETER)
         if element.offset + element.length > END:
-            raise StatusError(NtStatus.INVALID_PARAMETER)
+            raise StatusError(NtStatus.INVALID_LOCK_RANGE)
         if len(elements) > 1 and not element.flags & LockFlags.FAIL_IMMEDIATELY:
             raise StatusError(NtStatus.INVALID_PARAMETER)
     return [locks.Range(one.offset, one.length, _KINDS[LockFlags(one.flags)]) for one in elements]

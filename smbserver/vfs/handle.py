@@ -46,7 +46,7 @@ class Handle:
         return facts.st_dev, facts.st_ino
 
     def metadata(self, hidden: bool = False) -> Metadata:
-        """Size, times, attributes as of now; `hidden` counts where no attributes are stored."""
+        """Size, times, attributes as of now; `hidden`: the name alone hides it."""
         return metadata_of(os.fstat(self.fd), read_dos_attributes(self._target), hidden)
 
     def file_metadata(self) -> Metadata:

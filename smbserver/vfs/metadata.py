@@ -35,11 +35,11 @@ class Metadata:
 def metadata_of(
     facts: os.stat_result, stored: dos.DosAttributes | None, hidden: bool = False
 ) -> Metadata:
-    """Joins stat and extended attribute; `hidden` is what counts without the latter."""
+    """Joins stat and extended attribute; `hidden`: the name alone hides it."""
     is_directory = stat.S_ISDIR(facts.st_mode)
-    attributes = dos.HIDDEN if hidden else 0
-    if stored is not None:
-        attributes = stored.attributes
+    attributes = stored.attributes if stored is not None else 0
+    if hidden:
+        attributes |= dos.HIDDEN
     if is_directory:
         attributes |= dos.DIRECTORY
     last_write_time = from_unix_ns(facts.st_mtime_ns)

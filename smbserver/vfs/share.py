@@ -75,6 +75,7 @@ class Share:
     def __init__(self, parameters: ShareParameters) -> None:
         self.parameters = parameters
         self.root = os.open(parameters.path, _FOLDER | os.O_CLOEXEC)
+        self._hide = [Expression(pattern) for pattern in parameters.hide_files]
         self._veto = [Expression(pattern) for pattern in parameters.veto_files]
 
     def close(self) -> None:
@@ -142,8 +143,10 @@ class Share:
         return name
 
     def hides(self, name: str) -> bool:
-        """Whether a name counts as hidden until attributes are stored: dot files, unless configured otherwise."""
-        return self.parameters.hide_dot_files and name.startswith(".") and name not in (".", "..")
+        """Whether a name is hidden for what it is: dot files, unless configured otherwise, and `hide files`."""
+        if self.parameters.hide_dot_files and name.startswith(".") and name not in (".", ".."):
+            return True
+        return any(expression.matches(name) for expression in self._hide)
 
     def is_visible(self, name: str) -> bool:
         """False for names that `veto files` hides."""

@@ -11,7 +11,7 @@ from smbserver import instance
 from smbserver.auth.passdb import Passdb
 from smbserver.instance import Instance
 from tests.conformance.accounts import PASSWORD, Accounts
-from tests.conformance.shares import Folder
+from tests.conformance.shares import GLOBAL_OPTIONS, Folder
 
 _ENDED = re.compile(r" ERROR .* ended with ")
 _RAISED = re.compile(r"[\w.]*(Error|Exception)\b")
@@ -28,7 +28,7 @@ def our_server(folder: Folder, accounts: Accounts) -> Iterator[Instance]:
         rdma_port=instance.free_port(),
         user=accounts.user,
         password=PASSWORD,
-        options=folder.sections(),
+        options=(*GLOBAL_OPTIONS, *folder.sections()),
     )
     made.prepare()
     for name in accounts.names:

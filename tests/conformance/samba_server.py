@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from smbserver.bench.smbd import program
 from smbserver.instance import LOOPBACK, free_port, started, tcp_answers
 from tests.conformance.accounts import PASSWORD, Accounts
-from tests.conformance.shares import Folder
+from tests.conformance.shares import GLOBAL_OPTIONS, Folder
 
 CONFIGURATION = """\
 [global]
@@ -37,9 +37,6 @@ CONFIGURATION = """\
     disable spoolss = yes
     unix extensions = no
     server min protocol = SMB2_02
-    server multi channel support = yes
-    smb2 leases = yes
-    durable handles = yes
     kernel oplocks = no
     kernel share modes = no
     posix locking = no
@@ -65,7 +62,7 @@ def samba_server(folder: Folder, accounts: Accounts) -> Iterator[int]:
         (own / name).mkdir(parents=True, mode=0o755)
     configuration = own / "smb.conf"
     text = CONFIGURATION.format(port=port, folder=own, administrator=accounts.administrator)
-    configuration.write_text(text + "\n".join(folder.sections()) + "\n")
+    configuration.write_text(text + "\n".join((*GLOBAL_OPTIONS, *folder.sections())) + "\n")
     for name in accounts.names:
         subprocess.run(
             ["smbpasswd", "-c", configuration, "-L", "-s", "-a", name],

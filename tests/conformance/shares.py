@@ -27,7 +27,12 @@ SHARES = {
         "acl_xattr:security_acl_name = user.hackme",
     ),
 }
-SHARE_OPTIONS = ("read only = no", "create mask = 755")
+SHARE_OPTIONS = ("read only = no", "create mask = 755", "oplocks = yes")
+GLOBAL_OPTIONS = (
+    "smb2 leases = yes",
+    "server multi channel support = yes",
+    "durable handles = yes",
+)
 
 _MEMORY = Path("/dev/shm")
 
