@@ -49,14 +49,19 @@ MODIFYING = WRITING | WRITE_EA | WRITE_ATTRIBUTES | DELETE | DELETE_CHILD | WRIT
 """What a read-only file or share does not give."""
 
 
+def file_rights(mask: int) -> int:
+    """A mask with generic rights in terms of the rights of files."""
+    for generic, rights in _GENERIC:
+        if mask & generic:
+            mask = (mask & ~generic) | rights
+    return mask
+
+
 def expand(desired: int) -> int:
     """Generic rights in terms of the rights of files; MAXIMUM_ALLOWED stays for `grant`."""
     if desired == 0 or desired & _RESERVED:
         raise StatusError(NtStatus.ACCESS_DENIED)
-    for generic, rights in _GENERIC:
-        if desired & generic:
-            desired = (desired & ~generic) | rights
-    return desired
+    return file_rights(desired)
 
 
 def grant(desired: int, maximal: int) -> int:

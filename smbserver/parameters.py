@@ -228,6 +228,11 @@ class Share:
     hide_dot_files: bool = parameter(
         boolean, True, "Names that begin with a dot carry the hidden attribute."
     )
+    acl_flag_inherited_canonicalization: bool = parameter(
+        boolean,
+        True,
+        "no: the flag of an inherited access control list is stored as the client sends it.",
+    )
     change_notify: bool = parameter(
         boolean, True, "no: clients are not told of changes in folders they show."
     )

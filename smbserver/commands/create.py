@@ -16,8 +16,9 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from smbserver import access, locks, share_modes
+from smbserver import access, file_security, locks, share_modes
 from smbserver.dispatch import Reply
+from smbserver.extended_attributes import write_extended_attributes
 from smbserver.identity import acting_for
 from smbserver.lease import Holding, Wish
 from smbserver.open import MAX_OPENS, Open
@@ -45,10 +46,12 @@ from smbserver.wire.create import (
 from smbserver.wire.create_contexts import CreateContext, find_context
 from smbserver.wire.file_id import FileId
 from smbserver.wire.negotiate import Capabilities
+from smbserver.wire.security_descriptor import SecurityDescriptor
 from smbserver.wire.status import NtStatus, StatusError
 
 if TYPE_CHECKING:
     from smbserver.dispatch import Call
+    from smbserver.session import User
 
 RACES = 8
 """How often a name is looked up again because somebody made it between look-up and creation."""
@@ -269,7 +272,7 @@ def _open_existing(
     _check_kind(wanted, is_directory)
     if is_directory and disposition in _OVERWRITES:
         raise StatusError(NtStatus.FILE_IS_A_DIRECTORY)
-    granted = _grant(wanted, location, is_directory)
+    granted = _grant(call, share, wanted, location, is_directory)
     key = (facts.st_dev, facts.st_ino, "")
     overwrites = disposition in _OVERWRITES
     rights = granted | (access.WRITE_DATA if overwrites else 0)
@@ -318,13 +321,32 @@ def _create(call: Call, share: Share, location: Location, wanted: _Wanted) -> Op
         raise StatusError(NtStatus.CANNOT_DELETE)
     handle: File | Directory
     call.connection.service.caching.check_key(wanted.wish, None)
+    right = access.APPEND_DATA if wanted.directory else access.WRITE_DATA
+    parent = file_security.check_folder(share, location.path, _user(call), right)
     if wanted.directory:
         handle = share.create_directory(location, attributes)
     else:
         handle = share.create_file(location, attributes | dos.ARCHIVE)
         if wanted.allocation:
             handle.allocate(wanted.allocation)
+    try:
+        _furnish(wanted.request, handle, parent)
+    except BaseException:
+        handle.close()
+        raise
     return _join(call, wanted, handle, location.path, (*handle.identity, ""), granted)
+
+
+def _furnish(
+    request: CreateRequest, handle: File | Directory, parent: SecurityDescriptor | None
+) -> None:
+    """What a new file has besides its attributes: a security descriptor, extended attributes."""
+    security = find_context(request.create_contexts, contexts.SECURITY_DESCRIPTOR)
+    descriptor = SecurityDescriptor.parse(security.data) if security is not None else None
+    file_security.secure_new(handle, parent, descriptor)
+    attributes = find_context(request.create_contexts, contexts.EA_BUFFER)
+    if attributes is not None:
+        write_extended_attributes(handle, attributes.data)
 
 
 def _open_stream(
@@ -340,10 +362,12 @@ def _open_stream(
         share.create_file(location, dos.ARCHIVE).close()
         location = share.look_up(wanted.name)
     with contextlib.closing(location):
-        return _open_stream_of(call, location, wanted)
+        return _open_stream_of(call, share, location, wanted)
 
 
-def _open_stream_of(call: Call, location: Location, wanted: _Wanted) -> tuple[Open, CreateAction]:
+def _open_stream_of(
+    call: Call, share: Share, location: Location, wanted: _Wanted
+) -> tuple[Open, CreateAction]:
     disposition = wanted.request.create_disposition
     facts = location.facts()
     is_directory = stat.S_ISDIR(facts.st_mode)
@@ -352,7 +376,7 @@ def _open_stream_of(call: Call, location: Location, wanted: _Wanted) -> tuple[Op
         raise StatusError(NtStatus.OBJECT_NAME_COLLISION)
     if found is None and disposition not in _MAKES:
         raise StatusError(NtStatus.OBJECT_NAME_NOT_FOUND)
-    granted = _grant(wanted, location, is_directory)
+    granted = _grant(call, share, wanted, location, is_directory)
     changes = found is None or disposition in _OVERWRITES
     if changes and not wanted.maximal & access.WRITE_DATA:
         raise StatusError(NtStatus.ACCESS_DENIED)
@@ -386,7 +410,9 @@ def _stored_attributes(location: Location) -> int:
     return stored.attributes if stored is not None else 0
 
 
-def _grant(wanted: _Wanted, location: Location, is_directory: bool) -> int:
+def _grant(
+    call: Call, share: Share, wanted: _Wanted, location: Location, is_directory: bool
+) -> int:
     """What this open may do: what the share gives, less what the file's attributes and mode take away."""
     maximal = wanted.maximal
     attributes = _stored_attributes(location)
@@ -396,7 +422,14 @@ def _grant(wanted: _Wanted, location: Location, is_directory: bool) -> int:
         maximal &= ~access.WRITING
     if wanted.desired & access.MAXIMUM_ALLOWED:
         maximal &= _allowed_by_mode(location)
+    maximal &= file_security.allowed(share, location.path, location.fd, _user(call))
+    if wanted.request.create_disposition in _OVERWRITES and not maximal & access.WRITE_DATA:
+        raise StatusError(NtStatus.ACCESS_DENIED)
     return access.grant(wanted.desired, maximal)
+
+
+def _user(call: Call) -> User | None:
+    return call.session.user if call.session is not None else None
 
 
 def _allowed_by_mode(location: Location) -> int:
@@ -489,7 +522,9 @@ def _answer_contexts(
     answers: list[CreateContext] = []
     for context in request.create_contexts:
         if context.name == contexts.QUERY_MAXIMAL_ACCESS:
-            body = contexts.QueryMaximalAccessResponse(NtStatus.SUCCESS, _maximal_access(opened))
+            body = contexts.QueryMaximalAccessResponse(
+                NtStatus.SUCCESS, _maximal_access(share, opened)
+            )
             answers.append(CreateContext(context.name, body.pack()))
         elif context.name == contexts.QUERY_ON_DISK_ID:
             volume = os.fstat(share.root).st_dev
@@ -500,8 +535,10 @@ def _answer_contexts(
     return tuple(answers)
 
 
-def _maximal_access(opened: Open) -> int:
+def _maximal_access(share: Share, opened: Open) -> int:
     maximal = opened.tree.maximal_access
+    user = opened.tree.session.user
+    maximal &= file_security.allowed(share, opened.path, opened.handle.fd, user)
     if not opened.handle.can(os.R_OK):
         maximal &= ~access.READING
     if not opened.handle.can(os.W_OK):

@@ -322,8 +322,7 @@ def _serve_security(opened: Open, request: QueryInfoRequest) -> Reply:
         raise StatusError(NtStatus.ACCESS_DENIED)
     if parts & _SECURITY_PARTS and not opened.granted_access & access.READ_CONTROL:
         raise StatusError(NtStatus.ACCESS_DENIED)
-    mode, uid, gid = opened.handle.mode_and_owner()
-    data = file_security.security_descriptor(mode, uid, gid, parts).pack()
+    data = file_security.effective(opened.handle, parts).pack()
     if len(data) > request.output_buffer_length:
         raise StatusError(NtStatus.BUFFER_TOO_SMALL, len(data).to_bytes(4, "little"))
     return Reply(QueryInfoResponse(data).pack())

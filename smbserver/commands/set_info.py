@@ -6,14 +6,15 @@ Each class has a row: the right it needs and the function that acts.
 from __future__ import annotations
 
 import contextlib
+import functools
 import stat
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from smbserver import access, share_modes
+from smbserver import access, file_security, share_modes
 from smbserver.dispatch import Reply
-from smbserver.extended_attributes import PRIVATE_PREFIXES
+from smbserver.extended_attributes import write_extended_attributes
 from smbserver.identity import as_user
 from smbserver.open import Open
 from smbserver.vfs import dos_attributes as dos
@@ -99,12 +100,28 @@ def _row(opened: Open, request: SetInfoRequest) -> _Row:
                 raise StatusError(NtStatus.INVALID_INFO_CLASS)
             return row
         case InfoType.SECURITY:
-            if not opened.granted_access & (access.WRITE_DAC | access.WRITE_OWNER):
-                raise StatusError(NtStatus.ACCESS_DENIED)
-            raise StatusError(NtStatus.NOT_SUPPORTED)  # a lie about protection would be worse
+            return _Row(functools.partial(_set_security, request.additional_information))
         case InfoType.FILESYSTEM | InfoType.QUOTA:
             raise StatusError(NtStatus.NOT_SUPPORTED)
     raise StatusError(NtStatus.INVALID_PARAMETER)
+
+
+# security
+
+_SECURITY_RIGHTS = (
+    (file_security.OWNER | file_security.GROUP, access.WRITE_OWNER),
+    (file_security.DACL, access.WRITE_DAC),
+    (file_security.SACL, access.ACCESS_SYSTEM_SECURITY),
+)
+
+
+def _set_security(parts: int, opened: Open, buffer: memoryview) -> None:
+    for part, right in _SECURITY_RIGHTS:
+        if parts & part and not opened.granted_access & right:
+            raise StatusError(NtStatus.ACCESS_DENIED)
+    with WATCHES.meaning(CompletionFilter.SECURITY):
+        canonical = opened.tree.share.acl_flag_inherited_canonicalization
+        file_security.change(opened.handle, parts, buffer, canonical=canonical)
 
 
 # attributes
@@ -152,15 +169,8 @@ def _change_basic(
 
 
 def _set_full_ea(opened: Open, buffer: memoryview) -> None:
-    for attribute in info.FileFullEaInformation.parse_all(buffer):
-        try:
-            name = attribute.ea_name.decode("ascii")
-        except UnicodeDecodeError:
-            raise StatusError(NtStatus.INVALID_EA_NAME) from None
-        if not name or name.startswith(PRIVATE_PREFIXES):
-            raise StatusError(NtStatus.ACCESS_DENIED)
-        with WATCHES.meaning(CompletionFilter.EA):
-            opened.handle.set_extended_attribute(name, attribute.ea_value)
+    with WATCHES.meaning(CompletionFilter.EA):
+        write_extended_attributes(opened.handle, buffer)
 
 
 def _set_position(opened: Open, buffer: memoryview) -> None:

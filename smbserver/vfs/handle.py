@@ -40,6 +40,11 @@ class Handle:
         self._target: int | str = f"/proc/self/fd/{fd}" if metadata_only else fd
 
     @property
+    def target(self) -> int | str:
+        """What calls on extended attributes take."""
+        return self._target
+
+    @property
     def identity(self) -> tuple[int, int]:
         """Device and inode: what opens of the same object have in common."""
         facts = os.fstat(self.fd)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from smbserver import access
+from smbserver import access, file_security
 from smbserver.commands import set_info
 from smbserver.vfs import dos_attributes as dos
 from smbserver.wire import file_information as info
@@ -232,14 +232,14 @@ def test_refusals(server: Server, file_id: FileId) -> None:
     refused(server, NtStatus.INVALID_INFO_CLASS, file_id, 99, b"x")
     refused(server, NtStatus.INFO_LENGTH_MISMATCH, file_id, C.FILE_BASIC, b"123")
     for of, status in (
-        (InfoType.SECURITY, NtStatus.NOT_SUPPORTED),
+        (InfoType.SECURITY, NtStatus.INFO_LENGTH_MISMATCH),
         (InfoType.FILESYSTEM, NtStatus.NOT_SUPPORTED),
         (InfoType.QUOTA, NtStatus.NOT_SUPPORTED),
         (9, NtStatus.INVALID_PARAMETER),
     ):
         server.refuses(status, set_info, SetInfoRequest(of, 0, file_id, b"x"))
     weak = server.open("file", access.READ_DATA)
-    wrong = SetInfoRequest(InfoType.SECURITY, 0, weak, b"x")
+    wrong = SetInfoRequest(InfoType.SECURITY, 0, weak, b"x", file_security.DACL)
     server.refuses(NtStatus.ACCESS_DENIED, set_info, wrong)
 
 
