@@ -53,15 +53,16 @@ class ByteRangeLock(NamedTuple):
     kind: int
 
     def overlaps(self, offset: int, length: int) -> bool:
-        """Whether a byte is in both ranges; empty ranges have none."""
-        return bool(self.length and length) and (
-            self.offset < offset + length and offset < self.offset + self.length
-        )
+        """Whether a byte is in both ranges. An empty range lies between two bytes: it can be inside another."""
+        return self.offset < offset + length and offset < self.offset + self.length
 
-    def excludes(self, wanted: Range) -> bool:
-        """An exclusive lock excludes its own open's next one too."""
-        either = wanted.exclusive or self.kind == _EXCLUSIVE
-        return self.kind != _WAITING and either and self.overlaps(wanted.offset, wanted.length)
+    def excludes(self, wanted: Range, owner: tuple[int, int]) -> bool:
+        """A shared one may be put upon an exclusive one of the same open; nothing else upon that."""
+        if self.kind == _WAITING or not (wanted.exclusive or self.kind == _EXCLUSIVE):
+            return False
+        if not wanted.exclusive and self[:2] == owner:
+            return False
+        return self.overlaps(wanted.offset, wanted.length)
 
 
 _store: Store
@@ -84,7 +85,7 @@ def attach(store: Store) -> None:
 def may_access(opened: Open, offset: int, length: int, writing: bool) -> bool:
     """Whether a READ or WRITE may touch the range ([MS-FSA] 2.1.4.10)."""
     file = opened.file
-    if not _hints[bucket(file.record)]:
+    if not _hints[bucket(file.record)] or not length:
         return True
     for lock in _held(file.record):
         own = lock.opened == opened.volatile_id and lock.worker == _store.worker
@@ -109,7 +110,7 @@ def acquire(opened: Open, wanted: Sequence[Range], *, wait: bool = False) -> boo
         locks = _living(_held(record))
         count = sum(lock.worker == mine[0] and lock.opened == mine[1] for lock in locks)
         for one in wanted:
-            if count >= MAX_LOCKS or any(lock.excludes(one) for lock in locks):
+            if count >= MAX_LOCKS or any(lock.excludes(one, mine) for lock in locks):
                 break
             kind = _EXCLUSIVE if one.exclusive else _SHARED
             locks.append(ByteRangeLock(*mine, one.offset, one.length, kind))

@@ -106,9 +106,23 @@ def others(key: Key) -> list[int]:
 
 def check(key: Key, granted: int, share_access: int) -> None:
     """Refuses an open that its file's other opens exclude, or that excludes them."""
-    found = _records.get(pack_key(key))
+    record = pack_key(key)
+    found = _records.get(record)
     if found is not None:
         _check(found, _modes(granted, share_access), _files.get(key))
+    if granted & access.DELETE and not key[2]:
+        _check_streams(record)
+
+
+def _check_streams(record: bytes) -> None:
+    """Who may delete a file may delete its streams: those that are open must allow it."""
+    for stream, found in _records.scan(record):
+        if len(stream) > len(record):
+            _, workers, _ = _parse(found)
+            own = {number: modes for number, modes in workers.items() if number == _store.worker}
+            for modes in (own | _foreign(workers)).values():
+                if not modes >> 3 & SHARE_DELETE:
+                    raise StatusError(NtStatus.SHARING_VIOLATION)
 
 
 def enter(key: Key, path: str, granted: int, share_access: int) -> SharedFile:
