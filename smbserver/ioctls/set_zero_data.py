@@ -24,6 +24,7 @@ async def serve(call: Call, request: IoctlRequest) -> bytes:
         return b""
     if not locks.may_access(opened, zero.file_offset, length, writing=True):
         raise StatusError(NtStatus.FILE_LOCK_CONFLICT)
+    call.connection.service.caching.modified(opened)
     try:
         with handle:
             await in_thread(handle.zero, zero.file_offset, length)

@@ -40,6 +40,7 @@ async def serve(call: Call, request: IoctlRequest) -> bytes | Reply:
     write_to = data_of(target, access.WRITING)
     if request.ctl_code == CtlCode.FSCTL_SRV_COPYCHUNK:
         data_of(target, access.READ_DATA)
+    call.connection.service.caching.modified(target)
     done = SrvCopychunkResponse(0, 0, 0)
     for number, chunk in enumerate(copy.chunks, 1):
         try:
