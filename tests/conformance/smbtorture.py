@@ -59,13 +59,13 @@ def run(suite: Suite, port: int, accounts: Accounts) -> Iterator[Result]:
     left = _tests_of(suite)
     wanted = list(suite.wanted)
     while wanted:
-        hung = False
+        hung, before = False, len(left)
         for result in _run_once(suite, wanted, port, accounts):
             if result.test in left:
                 left.remove(result.test)
             hung = result.verdict == TIMEOUT
             yield result
-        if not hung:
+        if not hung or len(left) == before:
             break
         wanted = list(left)
     for test in left:
