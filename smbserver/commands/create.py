@@ -23,6 +23,7 @@ from smbserver.identity import acting_for
 from smbserver.lease import Holding, Wish
 from smbserver.open import MAX_OPENS, Open
 from smbserver.oplock import Attempt, MustWait
+from smbserver.pipes.pipe import open_pipe
 from smbserver.vfs import dos_attributes as dos
 from smbserver.vfs.directory import Directory
 from smbserver.vfs.dos_attributes import read_dos_attributes
@@ -143,10 +144,10 @@ def _serve(call: Call, wanted: _Wanted) -> Reply:
     assert call.tree is not None
     assert call.session is not None
     share = call.tree.vfs
-    if share is None:  # IPC$: there are no pipes
-        raise StatusError(NtStatus.OBJECT_NAME_NOT_FOUND)
     if len(call.session.opens) >= MAX_OPENS:
         raise StatusError(NtStatus.INSUFFICIENT_RESOURCES)
+    if share is None:
+        return _open_pipe(call, wanted)
     try:
         with WATCHES.meaning(0):  # the attributes of a new file are part of its making
             opened, action = _open(call, share, wanted)
@@ -163,6 +164,17 @@ def _serve(call: Call, wanted: _Wanted) -> Reply:
     call.session.opens[opened.volatile_id] = opened
     call.chain.open = opened
     return _reply(opened, action, facts, answers, holding.level if holding is not None else 0)
+
+
+def _open_pipe(call: Call, wanted: _Wanted) -> Reply:
+    assert call.tree is not None
+    assert call.session is not None
+    granted = access.grant(wanted.desired, wanted.maximal)
+    config = call.connection.service.config
+    opened = open_pipe(call.tree, config, wanted.request.name, granted)
+    call.session.opens[opened.volatile_id] = opened
+    call.chain.open = opened
+    return _reply(opened, CreateAction.OPENED, opened.metadata(), (), 0)
 
 
 # 1. check

@@ -8,6 +8,7 @@ from smbserver.dispatch import Call, Reply
 from smbserver.ioctls import (
     compression,
     object_id,
+    pipe_transceive,
     query_allocated_ranges,
     query_network_interface_info,
     set_sparse,
@@ -35,6 +36,7 @@ CONTROLS: dict[int, Callable[[Call, IoctlRequest], Outcome | Awaitable[Outcome]]
     CtlCode.FSCTL_SRV_COPYCHUNK: srv_copychunk.serve,
     CtlCode.FSCTL_SRV_COPYCHUNK_WRITE: srv_copychunk.serve,
     CtlCode.FSCTL_SRV_REQUEST_RESUME_KEY: srv_request_resume_key.serve,
+    CtlCode.FSCTL_PIPE_TRANSCEIVE: pipe_transceive.serve,
     CtlCode.FSCTL_VALIDATE_NEGOTIATE_INFO: validate_negotiate_info.serve,
 }
 """Controls that are carried out."""

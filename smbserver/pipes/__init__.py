@@ -1,0 +1,1 @@
+"""Named pipes of IPC$: one file per service."""
