@@ -16,6 +16,7 @@ import pytest
 from smbserver import access, locks, share_modes
 from smbserver.commands import close, create
 from smbserver.config import Config
+from smbserver.config import Config
 from smbserver.dispatch import Call, Chain, Reply
 from smbserver.oplock import Caching
 from smbserver.parameters import Share as ShareParameters
@@ -70,7 +71,7 @@ class Server:
             max_transact_size=1 << 20,
             capabilities=0,
             client_guid=bytes(16),
-            service=SimpleNamespace(caching=self.caching),
+            service=SimpleNamespace(caching=self.caching, config=Config()),
         )
 
     def call(self, body: bytes, opened: Any = None) -> Call:

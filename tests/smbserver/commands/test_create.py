@@ -268,9 +268,9 @@ def test_contexts_of_a_wrong_size(server: Server) -> None:
             server.create("file", create_contexts=(CreateContext(name, b"123"),))
 
 
-def test_no_pipes(server: Server) -> None:
+def test_a_pipe_that_nobody_serves(server: Server) -> None:
     vfs, server.tree.vfs = server.tree.vfs, None
-    server.refuses_create(NtStatus.OBJECT_NAME_NOT_FOUND, "srvsvc")
+    server.refuses_create(NtStatus.OBJECT_NAME_NOT_FOUND, "spoolss")
     server.tree.vfs = vfs
 
 
