@@ -16,7 +16,6 @@ import pytest
 from smbserver import access, locks, share_modes
 from smbserver.commands import close, create
 from smbserver.config import Config
-from smbserver.config import Config
 from smbserver.dispatch import Call, Chain, Reply
 from smbserver.oplock import Caching
 from smbserver.parameters import Share as ShareParameters
