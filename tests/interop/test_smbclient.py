@@ -160,3 +160,17 @@ def test_a_large_file(run: Run, server: Instance, tmp_path: Path) -> None:
     assert digest(back) == digest(source)
     for path in (source, back):
         path.unlink()
+
+
+def test_shares_are_listed(program: Callable[[str], str], server: Instance) -> None:
+    account = f"{server.user}%{server.password}"
+    finished = subprocess.run(
+        [program("smbclient"), "-L", "127.0.0.1", "-p", str(server.port), "-U", account],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    kinds = dict(line.split()[:2] for line in finished.stdout.splitlines() if len(line.split()) > 1)
+    assert kinds[server.share] == "Disk"
+    assert kinds["IPC$"] == "IPC"
