@@ -69,5 +69,8 @@ def folder() -> Iterator[Folder]:
         made.root.chmod(0o711)
         made.share.mkdir()
         made.share.chmod(0o777)
+        zeroed = made.share / "zeroed"  # zero-data-ioctl brings no file of its own
+        zeroed.write_bytes(bytes(8192))
+        zeroed.chmod(0o666)
         made.noperm.mkdir(mode=0o700)
         yield made
