@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from smbserver.wire.negotiate import Dialect
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Open:
+def opened(tmp_path: Path) -> Iterator[Open]:
     share_modes.attach(Store())
     parameters = ShareParameters(name="share", path=str(tmp_path), read_only=False)
     share = open_share(parameters)
@@ -27,7 +28,10 @@ def opened(tmp_path: Path) -> Open:
     location = share.look_up(parse_name("file"))
     handle = share.create_file(location, 0)
     file = share_modes.enter((*handle.identity, ""), "file", access.ALL, 7)
-    return Open(tree, handle, file, access.ALL, 7)
+    opened = Open(tree, handle, file, access.ALL, 7)
+    yield opened
+    opened.close()
+    share.close()
 
 
 def test_a_sequence_may_advance_by_half_its_range_and_wraps(opened: Open) -> None:
