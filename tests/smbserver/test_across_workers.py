@@ -182,6 +182,13 @@ async def test_a_binding_is_answered_by_the_owner_of_the_session(
 
 
 @in_loop
+async def gone(server: Instance, guid: bytes) -> None:
+    """Until the server has noticed: the kernel drops a killed process's locks a moment after its sockets."""
+    async with asyncio.timeout(10):
+        while any(one["client_guid"] == guid.hex() for one in server.status()["sessions"]):
+            await asyncio.sleep(0.01)
+
+
 async def test_a_killed_worker_holds_nothing(server: Instance) -> None:
     mine, other = await connect(server, b"A"), await connect(server, b"B")
     here, there = await mine.tree(server.share), await other.tree(server.share)
@@ -195,6 +202,7 @@ async def test_a_killed_worker_holds_nothing(server: Instance) -> None:
     pids = {one["client_guid"]: one["pid"] for one in server.status()["sessions"]}
     os.kill(pids[(b"A" * 16).hex()], signal.SIGKILL)
     await mine.channels[0].connection.channel.wait_closed()
+    await gone(server, b"A" * 16)
     file = await there.create("orphan", access=READ, share=ALL, disposition=CreateDisposition.OPEN)
     await file.close()
     await waiting
