@@ -181,7 +181,6 @@ async def test_a_binding_is_answered_by_the_owner_of_the_session(
         await mine.tree(server.share)
 
 
-@in_loop
 async def gone(server: Instance, guid: bytes) -> None:
     """Until the server has noticed: the kernel drops a killed process's locks a moment after its sockets."""
     async with asyncio.timeout(10):
@@ -189,6 +188,7 @@ async def gone(server: Instance, guid: bytes) -> None:
             await asyncio.sleep(0.01)
 
 
+@in_loop
 async def test_a_killed_worker_holds_nothing(server: Instance) -> None:
     mine, other = await connect(server, b"A"), await connect(server, b"B")
     here, there = await mine.tree(server.share), await other.tree(server.share)
