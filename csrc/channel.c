@@ -305,6 +305,8 @@ static void on_exposed(void *owner, uint64_t operation, enum fabric_status statu
 
 	(void)now;
 	channel->outstanding--;
+	if (status == FABRIC_OK)
+		channel->exposures++;
 	channel_reply_exposed(channel, operation, status_of(status),
 			      status == FABRIC_OK ? descriptor : NULL);
 }
@@ -315,7 +317,14 @@ static void on_revoked(void *owner, uint64_t operation, enum fabric_status statu
 
 	(void)now;
 	channel->outstanding--;
+	channel->exposures--;
 	channel_reply_done(channel, operation, status_of(status), 0);
+}
+
+static void on_invalidated(void *owner, uint32_t token, nanoseconds now)
+{
+	(void)now;
+	channel_reply_invalidated(owner, token);
 }
 
 static void on_writable(void *owner, nanoseconds now)
@@ -359,6 +368,7 @@ static const struct smbd_events channel_smbd_events = {
 	.transferred = on_transferred,
 	.exposed = on_exposed,
 	.revoked = on_revoked,
+	.invalidated = on_invalidated,
 	.writable = on_writable,
 	.closed = on_closed,
 };

@@ -164,6 +164,12 @@ size_t channel_build_exposed(uint8_t frame[CHANNEL_REPLY_MAX], uint64_t operatio
 	return finish(frame, CHANNEL_EXPOSED, 32);
 }
 
+size_t channel_build_invalidated(uint8_t frame[CHANNEL_INVALIDATED_SIZE], uint32_t token)
+{
+	put32(frame + CHANNEL_HEADER_SIZE, token);
+	return finish(frame, CHANNEL_INVALIDATED, 4);
+}
+
 size_t channel_build_closed(uint8_t frame[CHANNEL_NOTICE_MAX], enum close_reason reason,
 			    const char *words)
 {

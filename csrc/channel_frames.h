@@ -22,6 +22,7 @@ enum channel_frame {
 	CHANNEL_EXPOSED = 0x87,
 	CHANNEL_REVOKE = 0x88,
 	CHANNEL_CLOSED = 0x89,
+	CHANNEL_INVALIDATED = 0x8a,
 };
 
 /* `status` of DONE, EXPOSED and POOL_READY. */
@@ -40,6 +41,7 @@ enum {
 	CHANNEL_FRAME_MAX = CHANNEL_HEADER_SIZE + CHANNEL_TRANSFER_SIZE +
 			    MAX_DESCRIPTORS * BUFFER_DESCRIPTOR_SIZE,
 	CHANNEL_REPLY_MAX = CHANNEL_HEADER_SIZE + 32, /* DONE, EXPOSED */
+	CHANNEL_INVALIDATED_SIZE = CHANNEL_HEADER_SIZE + 4,
 	CHANNEL_WORDS_MAX = 255, /* bytes of a sentence in POOL_READY and CLOSED */
 	CHANNEL_NOTICE_MAX = CHANNEL_HEADER_SIZE + 16 + CHANNEL_WORDS_MAX, /* POOL_READY, CLOSED */
 };
@@ -80,6 +82,7 @@ size_t channel_build_done(uint8_t frame[CHANNEL_REPLY_MAX], uint64_t operation,
 size_t channel_build_exposed(uint8_t frame[CHANNEL_REPLY_MAX], uint64_t operation,
 			     enum channel_status status,
 			     const struct buffer_descriptor *descriptor); /* NULL: all zero */
+size_t channel_build_invalidated(uint8_t frame[CHANNEL_INVALIDATED_SIZE], uint32_t token);
 size_t channel_build_closed(uint8_t frame[CHANNEL_NOTICE_MAX], enum close_reason reason,
 			    const char *words);
 

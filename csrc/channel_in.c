@@ -153,7 +153,9 @@ static int take_descriptor(struct channel *channel)
 static bool may_read(const struct channel *channel)
 {
 	size_t waiting = channel->replies_end - channel->replies_start;
-	size_t promised = (size_t)channel->outstanding * CHANNEL_REPLY_MAX;
+	size_t promised =
+		(size_t)channel->outstanding * (CHANNEL_REPLY_MAX + CHANNEL_INVALIDATED_SIZE) +
+		(size_t)channel->exposures * CHANNEL_INVALIDATED_SIZE;
 
 	return smbd_writable(channel->connection) && channel->outstanding < SMBD_TRANSFERS_MAX &&
 	       waiting + promised + 3 * CHANNEL_NOTICE_MAX <= CHANNEL_REPLIES_MAX;

@@ -103,6 +103,14 @@ void channel_reply_pool_ready(struct channel *channel, enum channel_status statu
 			     channel_build_pool_ready(frame, status, number, size, words));
 }
 
+void channel_reply_invalidated(struct channel *channel, uint32_t token)
+{
+	uint8_t *frame = reserve_reply(channel, CHANNEL_INVALIDATED_SIZE);
+
+	if (frame)
+		commit_reply(channel, CHANNEL_INVALIDATED, channel_build_invalidated(frame, token));
+}
+
 void channel_reply_closed(struct channel *channel, enum close_reason reason, const char *words)
 {
 	uint8_t *frame = reserve_reply(channel, CHANNEL_NOTICE_MAX);

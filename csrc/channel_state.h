@@ -54,6 +54,7 @@ struct channel {
 	struct channel_pool pools[CHANNEL_POOLS_MAX];
 	uint32_t pool_count;
 	uint32_t outstanding; /* operations under way: each will need a DONE or EXPOSED */
+	uint32_t exposures;   /* not yet revoked: the peer may end each, which needs a frame */
 
 	int descriptors[CHANNEL_DESCRIPTORS_MAX]; /* passed, for POOL frames to come */
 	uint32_t descriptor_count;
@@ -90,6 +91,7 @@ void channel_reply_exposed(struct channel *channel, uint64_t operation, enum cha
 			   const struct buffer_descriptor *descriptor);
 void channel_reply_pool_ready(struct channel *channel, enum channel_status status, uint32_t number,
 			      uint64_t size, const char *words);
+void channel_reply_invalidated(struct channel *channel, uint32_t token);
 void channel_reply_closed(struct channel *channel, enum close_reason reason, const char *words);
 
 #endif

@@ -111,6 +111,10 @@ static void on_receive(struct smbd_connection *connection,
 	if (slot >= slots->count || completion->bytes > slots->size ||
 	    connection->state >= SMBD_DEAD)
 		return;
+	if (completion->invalidated && connection->events->invalidated &&
+	    smbd_windows_invalidate(&connection->windows, completion->invalidated_token))
+		connection->events->invalidated(connection->owner, completion->invalidated_token,
+						now);
 	/* Free from here on, but not posted before the message was parsed and its payload copied. */
 	smbd_slots_give(slots, (uint32_t)slot);
 	bytes = smbd_slot(slots, (uint32_t)slot);

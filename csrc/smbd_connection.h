@@ -114,6 +114,11 @@ struct smbd_events {
 			const struct buffer_descriptor *descriptor, nanoseconds now);
 	void (*revoked)(void *owner, uint64_t operation, enum fabric_status status,
 			nanoseconds now);
+	/*
+	 * The peer ended an exposure by Send with Invalidate: it cannot touch the range any more. Comes once, before
+	 * the message that carried it; the window is still to be revoked. May be NULL.
+	 */
+	void (*invalidated)(void *owner, uint32_t token, nanoseconds now);
 	void (*writable)(void *owner,
 			 nanoseconds now); /* queued bytes fell below SMBD_SEND_LOW_WATER */
 	void (*closed)(void *owner, enum close_reason reason, const char *words, nanoseconds now);

@@ -76,19 +76,37 @@ int smbd_windows_expose(struct smbd_windows *windows, uint64_t operation,
 	return 0;
 }
 
-int smbd_windows_revoke(struct smbd_windows *windows, uint64_t operation, uint32_t token)
+static struct smbd_window *find_exposed(struct smbd_windows *windows, uint32_t token)
 {
 	for (uint32_t place = 0; place < windows->size; place++) {
 		struct smbd_window *window = &windows->table[place];
 
-		if (window->state != SMBD_WINDOW_EXPOSED || window->window->token != token)
-			continue;
-		window->state = SMBD_WINDOW_REVOKE;
-		window->operation = operation;
-		wait_in_line(windows, window);
-		return 0;
+		if (window->state == SMBD_WINDOW_EXPOSED && window->window->token == token)
+			return window;
 	}
-	return -ENOENT;
+	return NULL;
+}
+
+int smbd_windows_revoke(struct smbd_windows *windows, uint64_t operation, uint32_t token)
+{
+	struct smbd_window *window = find_exposed(windows, token);
+
+	if (!window)
+		return -ENOENT;
+	window->state = SMBD_WINDOW_REVOKE;
+	window->operation = operation;
+	wait_in_line(windows, window);
+	return 0;
+}
+
+bool smbd_windows_invalidate(struct smbd_windows *windows, uint32_t token)
+{
+	struct smbd_window *window = find_exposed(windows, token);
+
+	if (!window || window->invalidated)
+		return false;
+	window->invalidated = true;
+	return true;
 }
 
 static int post(struct smbd_window *window, uint64_t place, struct fabric_qp *qp)

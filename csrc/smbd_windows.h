@@ -27,7 +27,8 @@ struct smbd_window {
 	uint8_t *address;
 	uint64_t length;
 	unsigned access;
-	uint32_t next; /* in the line: place plus one */
+	bool invalidated; /* by the peer */
+	uint32_t next;	  /* in the line: place plus one */
 };
 
 struct smbd_windows {
@@ -43,6 +44,9 @@ int smbd_windows_expose(struct smbd_windows *windows, uint64_t operation,
 			unsigned access);
 /* 0; -ENOENT: no window of this token, or it is being revoked. */
 int smbd_windows_revoke(struct smbd_windows *windows, uint64_t operation, uint32_t token);
+
+/* The peer has invalidated a token. True if this ended a window that is exposed, the first time. */
+bool smbd_windows_invalidate(struct smbd_windows *windows, uint32_t token);
 
 /* Posts those that wait, as far as the send queue has room. 0 or the fabric's error. */
 int smbd_windows_post(struct smbd_windows *windows, struct fabric_qp *qp, struct smbd_queue *queue);

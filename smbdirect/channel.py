@@ -16,11 +16,12 @@ import socket
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple, Self
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from smbdirect import frames
+from smbdirect.channel_facts import ChannelFacts
 from smbdirect.frames import Access, CloseReason, FrameType, Status
 from smbdirect.message_memory import MessageMemory
 from smbdirect.outgoing import Buffer, Outgoing
@@ -48,49 +49,6 @@ _DONE_HEADER = FrameType.DONE << 24 | frames.DONE.size
 
 _stagings: WeakKeyDictionary[asyncio.AbstractEventLoop, bytearray] = WeakKeyDictionary()
 _memories: WeakKeyDictionary[asyncio.AbstractEventLoop, MessageMemory] = WeakKeyDictionary()
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelFacts:
-    """What is known of a connection; docs/channel.md section 2, CHANNEL. Sizes are bytes."""
-
-    transport: str
-    """`tcp` or `rdma`"""
-    local: tuple[str, int]
-    remote: tuple[str, int]
-    fabric: str = ""
-    device: str = ""
-    role: str = "server"
-    connection: int = 0
-    """The proxy's number for it."""
-    max_send_size: int = 0
-    max_receive_size: int = 0
-    max_fragmented_send_size: int = _MESSAGE_MAX
-    max_fragmented_receive_size: int = _MESSAGE_MAX
-    max_read_write_size: int = 0
-    read_depth: int = 0
-
-    @classmethod
-    def from_json(cls, o: dict[str, Any]) -> Self:
-        """From a proxy's CHANNEL object, or from `to_json`; unknown members are ignored."""
-        known = {field.name: o[field.name] for field in fields(cls) if field.name in o}
-        known["local"] = (str(o["local"][0]), int(o["local"][1]))
-        known["remote"] = (str(o["remote"][0]), int(o["remote"][1]))
-        known.setdefault("transport", "rdma")
-        return cls(**known)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def of_tcp(cls, sock: socket.socket, role: str = "server") -> Self:
-        return cls("tcp", _address(sock.getsockname()), _address(sock.getpeername()), role=role)
-
-
-def _address(name: Any) -> tuple[str, int]:
-    if isinstance(name, tuple) and len(name) >= 2:
-        return str(name[0]), int(name[1])
-    return str(name), 0
 
 
 class ChannelClosed(Exception):
@@ -193,6 +151,8 @@ class Channel:
         self._transfers: dict[int, _Transfer] = {}
         self._exposing: dict[int, tuple[PoolRange, asyncio.Future[BufferDescriptor]]] = {}
         self._exposed: dict[int, PoolRange] = {}
+        self._invalidated: set[int] = set()
+        """Tokens of `_exposed` that the peer has ended."""
         self._pools: dict[Pool, asyncio.Future[None]] = {}
         self._pool_numbers: dict[Pool, int] = {}
         self._pools_asked: deque[Pool] = deque()
@@ -327,6 +287,7 @@ class Channel:
         for piece in self._exposed.values():
             piece.end_transfer()
         self._exposed.clear()
+        self._invalidated.clear()
         waiters: list[asyncio.Future[Any]] = [answer for _, answer in self._exposing.values()]
         for waiter in waiters + list(self._pools.values()):
             if not waiter.done():
@@ -576,6 +537,11 @@ class Channel:
         else:
             answer.set_result(exposed.descriptor)
 
+    def _on_invalidated(self, body: memoryview) -> None:
+        token = frames.Invalidated.parse(body).token
+        if token in self._exposed:
+            self._invalidated.add(token)
+
     def _on_closed_frame(self, body: memoryview) -> None:
         closed = frames.Closed.parse(body)
         self._lost(closed.reason, closed.words or "the proxy closed the channel")
@@ -693,6 +659,10 @@ class Channel:
         """From the return on the peer cannot touch the range; nor after the channel's end."""
         if self._closing is not None:
             return
+        if descriptor.token in self._invalidated:  # the peer did it: nothing to wait for
+            self._invalidated.remove(descriptor.token)
+            self._revoke(descriptor, None)
+            return
         future: asyncio.Future[None] = self._loop.create_future()
 
         def done(status: int, _: int) -> None:
@@ -796,5 +766,6 @@ _HANDLERS: dict[int, Callable[[Channel, memoryview], None]] = {
     FrameType.POOL_READY: Channel._on_pool_ready,
     FrameType.EXPOSED: Channel._on_exposed,
     FrameType.CLOSED: Channel._on_closed_frame,
+    FrameType.INVALIDATED: Channel._on_invalidated,
 }
 """What each frame of a proxy does."""

@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Callable
 from typing import Any, Self
 
-from smbdirect.channel import ChannelFacts
+from smbdirect.channel_facts import ChannelFacts
 
 VERSION = 1
 PACKET_MAX = 65536

@@ -27,6 +27,7 @@ EXPOSE = Struct("<QIIQQ")
 EXPOSED = Struct("<QII")
 REVOKE = Struct("<QII")
 CLOSED = Struct("<I")
+INVALIDATED = Struct("<I")
 
 DESCRIPTORS_MAX = 256
 """Descriptors in one RDMA frame."""
@@ -50,6 +51,7 @@ class FrameType(IntEnum):
     EXPOSED = 0x87
     REVOKE = 0x88
     CLOSED = 0x89
+    INVALIDATED = 0x8A
 
 
 class Status(IntEnum):
@@ -303,6 +305,19 @@ class Closed:
         words = _words(body, CLOSED.size, "CLOSED")
         (reason,) = CLOSED.unpack_from(body)
         return cls(reason, words)
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidated:
+    token: int
+
+    def pack(self) -> bytes:
+        return header(FrameType.INVALIDATED, INVALIDATED.size) + INVALIDATED.pack(self.token)
+
+    @classmethod
+    def parse(cls, body: memoryview) -> Self:
+        (token,) = _fixed(INVALIDATED, body, "INVALIDATED")
+        return cls(token)
 
 
 def status_words(status: int) -> str:

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from smbdirect.channel import ChannelFacts
+from smbdirect.channel_facts import ChannelFacts
 from smbserver import interfaces
 from smbserver.commands.negotiate import DIALECTS, wildcard_response
 from smbserver.config import Config

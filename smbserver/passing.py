@@ -15,7 +15,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from smbdirect.channel import Channel, ChannelFacts
+from smbdirect.channel import Channel
+from smbdirect.channel_facts import ChannelFacts
 from smbserver.connection import Connection
 from smbserver.credits import MessageWindow
 from smbserver.handover import MAX_PACKET

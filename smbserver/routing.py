@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from smbdirect.channel import ChannelFacts
+from smbdirect.channel_facts import ChannelFacts
 from smbserver import locks, share_modes
 from smbserver.handover import Link
 from smbserver.store import WORKER_BITS, Store

@@ -18,7 +18,8 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from smbdirect.channel import Channel, ChannelFacts
+from smbdirect.channel import Channel
+from smbdirect.channel_facts import ChannelFacts
 from smbserver import log as logs
 from smbserver import passing, status
 from smbserver.auth import acceptor

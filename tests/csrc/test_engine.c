@@ -459,7 +459,7 @@ static void test_revoke(void)
 
 static void test_send_invalidate_ends_the_exposure(void)
 {
-	uint8_t descriptor[16], frames[64] = {0}, revoke[20];
+	uint8_t descriptor[16], frames[64] = {0}, revoke[20], type, token[4];
 	size_t length;
 
 	connect_with_pools();
@@ -470,6 +470,8 @@ static void test_send_invalidate_ends_the_exposure(void)
 	length += put_header(frames + length, 0, 5);
 	memcpy(frames + length, "final", 5);
 	write_all(server.fd, frames, length + 5);
+	CHECK(read_frame(&client, &type, token, sizeof(token)) == 4 && type == 0x8a);
+	CHECK(memcmp(token, descriptor + 8, 4) == 0);
 	expect_message(&client, "final", 5);
 	put_header(revoke, 0x88, 16);
 	put64(revoke + 4, 6);

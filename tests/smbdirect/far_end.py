@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from smbdirect import frames
-from smbdirect.channel import Channel, ChannelClosed, ChannelFacts
+from smbdirect.channel import Channel, ChannelClosed
+from smbdirect.channel_facts import ChannelFacts
 from smbdirect.frames import FrameType
 from smbdirect.pool import PAGE, Pool
 

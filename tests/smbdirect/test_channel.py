@@ -20,9 +20,9 @@ from smbdirect.channel import (
     Access,
     Channel,
     ChannelClosed,
-    ChannelFacts,
     RdmaWrite,
 )
+from smbdirect.channel_facts import ChannelFacts
 from smbdirect.frames import CloseReason, FrameType, Status
 from smbdirect.outgoing import GATHER_MAX, IOV_MAX, JOIN_BELOW, SEND_HIGH_WATER
 from smbdirect.pdu import BufferDescriptor
@@ -172,7 +172,7 @@ def test_a_message_stays_what_it_was() -> None:
         (TCP, frames.Done(1, 0, 0).pack(), "type 0x84"),
         (TCP, b"\x01\0\0\0", "type 0x01"),
         (FACTS, b"\x01\0\0\0", "type 0x01"),
-        (FACTS, b"\x8a\0\0\0", "type 0x8a"),
+        (FACTS, b"\x8a\0\0\0", "type 0x8b"),
         (FACTS, b"\x84\xff\xff\xff", "too long"),
         (FACTS, frames.Done(7, 0, 0).pack(), "operation 7"),
         (FACTS, b"\x84\0\0\x01x", "DONE has 1 bytes"),

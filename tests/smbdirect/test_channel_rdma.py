@@ -251,3 +251,32 @@ def test_an_exposure_that_nobody_waits_for_any_more_is_revoked() -> None:
         pool.close()
 
     run(story)
+
+
+def test_nobody_waits_for_the_end_of_an_exposure_that_the_peer_invalidated() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        pool = await attached(channel, peer)
+        piece = pool.allocate(PAGE)
+        asked = asyncio.create_task(channel.expose(piece, Access.READ))
+        _, body = await peer.frame()
+        exposing = frames.Expose.parse(memoryview(body))
+        descriptor = BufferDescriptor(1, 2, PAGE)
+        await peer.write(frames.Exposed(exposing.operation, 0, descriptor).pack())
+        await peer.write(frames.Invalidated(2).pack() + frames.Invalidated(3).pack())
+        await peer.write(frames.header(0, 5) + b"final")
+        assert await channel.receive() == b"final"
+        assert await asked == descriptor
+        await channel.revoke(descriptor)
+        piece.release()
+        assert pool.used == PAGE  # the proxy still names it
+        kind, body = await peer.frame()
+        assert kind == FrameType.REVOKE
+        await peer.write(frames.Done(frames.Revoke.parse(memoryview(body)).operation, 0, 0).pack())
+        await peer.write(frames.header(0, 5) + b"after")
+        assert await channel.receive() == b"after"
+        assert pool.used == 0
+        channel.close()
+        pool.close()
+
+    run(story)

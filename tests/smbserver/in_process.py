@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from smbdirect.channel import Channel, ChannelFacts
+from smbdirect.channel import Channel
+from smbdirect.channel_facts import ChannelFacts
 from smbserver import client
 from smbserver.auth.passdb import Passdb
 from smbserver.client.session_setup import Credentials

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from smbdirect.channel import ChannelFacts
+from smbdirect.channel_facts import ChannelFacts
 from smbserver import client, listener
 from smbserver.client.negotiation import offer
 from smbserver.config import parse

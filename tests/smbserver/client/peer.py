@@ -7,7 +7,8 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from smbdirect.channel import Channel, ChannelFacts
+from smbdirect.channel import Channel
+from smbdirect.channel_facts import ChannelFacts
 from smbserver.client.connection import Connection
 from smbserver.client.options import Options
 from smbserver.wire.bounds import Buffer
