@@ -172,7 +172,7 @@ def test_a_message_stays_what_it_was() -> None:
         (TCP, frames.Done(1, 0, 0).pack(), "type 0x84"),
         (TCP, b"\x01\0\0\0", "type 0x01"),
         (FACTS, b"\x01\0\0\0", "type 0x01"),
-        (FACTS, b"\x8a\0\0\0", "type 0x8b"),
+        (FACTS, b"\x8b\0\0\0", "type 0x8b"),
         (FACTS, b"\x84\xff\xff\xff", "too long"),
         (FACTS, frames.Done(7, 0, 0).pack(), "operation 7"),
         (FACTS, b"\x84\0\0\x01x", "DONE has 1 bytes"),
