@@ -203,7 +203,11 @@ bool iwarp_window_invalidate(struct iwarp_qp *qp, uint32_t stag)
 {
 	struct iwarp_window *window = window_by_stag(qp, stag);
 
-	if (!window)
+	/*
+	 * Who waits for its Read Responses, as all must, never meets this. Otherwise the owner would be told that the
+	 * range is its own again while what it writes there still leaves for the peer.
+	 */
+	if (!window || window->responses)
 		return false;
 	window->valid = false;
 	return true;
