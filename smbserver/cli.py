@@ -14,7 +14,7 @@ from smbserver import bench, log, serve, status
 from smbserver.auth.passdb import Passdb, PassdbError
 from smbserver.config import Config, ConfigError, load
 from smbserver.control import ControlUnavailable, ask
-from smbserver.server import Server
+from smbserver.daemon import Daemon
 
 EXIT_FAILED = 1
 
@@ -58,7 +58,7 @@ def run(parsed: argparse.Namespace) -> int:
         options += ["--option", option]
 
     async def until_stopped() -> None:
-        await Server(config, options, lambda: _config(parsed)).run()
+        await Daemon(config, options, lambda: _config(parsed)).run()
 
     asyncio.run(until_stopped())
     return 0

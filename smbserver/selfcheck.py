@@ -20,7 +20,7 @@ from typing import Any
 from smbdirect.channel import ChannelClosed
 from smbdirect.control import ProxyError, ProxyUnavailable
 from smbserver.client import NoRdma, Open, Session, connect
-from smbserver.instance import LOOPBACK, CheckFailed, Instance, running_proxy
+from smbserver.own_server import LOOPBACK, CheckFailed, OwnServer, running_proxy
 from smbserver.wire.status import StatusError
 
 PAYLOAD = 64 << 20
@@ -61,13 +61,13 @@ class Seen:
         return facts
 
 
-def check(served: Instance) -> Seen:
+def check(served: OwnServer) -> Seen:
     """What was seen, if all is well; CheckFailed otherwise. The client has a proxy of its own."""
     with running_proxy(served.folder / "client") as proxy:
         return asyncio.run(_check(served, proxy.control))
 
 
-async def _check(served: Instance, control: str) -> Seen:
+async def _check(served: OwnServer, control: str) -> Seen:
     try:
         async with asyncio.timeout(DEADLINE):
             session = await connect(
@@ -87,7 +87,7 @@ async def _check(served: Instance, control: str) -> Seen:
         raise CheckFailed(str(error) or type(error).__name__) from error
 
 
-async def _look(session: Session, served: Instance) -> Seen:
+async def _look(session: Session, served: OwnServer) -> Seen:
     digests_equal = await _write_and_read(session, served.share)
     status = await asyncio.to_thread(served.status)
     told = _session_of(status, session.id)

@@ -18,8 +18,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from smbserver import instance
-from smbserver.instance import CheckFailed, Instance, InstanceFailed
+from smbserver import own_server
+from smbserver.own_server import CheckFailed, OwnServer, OwnServerFailed
 
 TCP_PORTS = (445, 4450)
 RDMA_PORTS = (5445,)
@@ -43,20 +43,20 @@ def declare(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    instance.unwind_on_sigterm()
+    own_server.unwind_on_sigterm()
     try:
         with tempfile.TemporaryDirectory(prefix="smbserver-") as folder:
             return serve(described(arguments, Path(folder)), arguments.once)
-    except (InstanceFailed, PortTaken, CheckFailed, OSError) as error:
+    except (OwnServerFailed, PortTaken, CheckFailed, OSError) as error:
         print(f"smbserver serve: {error}", file=sys.stderr)
         return 1
 
 
-def described(arguments: argparse.Namespace, folder: Path) -> Instance:
+def described(arguments: argparse.Namespace, folder: Path) -> OwnServer:
     """What the command line asks for, with ports that are free."""
     shared = Path(arguments.share).absolute()
     shared.mkdir(parents=True, exist_ok=True)
-    wanted = Instance(
+    wanted = OwnServer(
         folder=folder,
         path=shared,
         port=choose_port("TCP", arguments.port, TCP_PORTS),
@@ -68,12 +68,12 @@ def described(arguments: argparse.Namespace, folder: Path) -> Instance:
     return dataclasses.replace(wanted, password=password) if password else wanted
 
 
-def serve(served: Instance, once: bool) -> int:
+def serve(served: OwnServer, once: bool) -> int:
     from smbserver import (
         selfcheck,
     )  # it brings the whole client, which `smbserver run` does without
 
-    with instance.running(served) as process:
+    with own_server.running(served) as process:
         seen = selfcheck.check(served)
         for line in seen.lines():
             print(line, flush=True)
@@ -84,7 +84,7 @@ def serve(served: Instance, once: bool) -> int:
     return 0
 
 
-def invitation(served: Instance) -> str:
+def invitation(served: OwnServer) -> str:
     """How to connect, for people."""
     return (
         f"ready: {served.path} as //{socket.gethostname()}/{served.share},"
@@ -124,7 +124,7 @@ def choose_port(what: str, asked: int | None, usual: tuple[int, ...]) -> int:
             break
         reasons.append(f"{port} {reason}")
     else:
-        port = instance.free_port()
+        port = own_server.free_port()
     if reasons:
         print(f"{what}: port {port}, because {', '.join(reasons)}", flush=True)
     return port

@@ -1,4 +1,4 @@
-"""What the connections of one worker have in common."""
+"""The service: what all connections of one worker share."""
 
 from __future__ import annotations
 

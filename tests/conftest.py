@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from smbserver import instance
-from smbserver.instance import Instance, RunningProxy
+from smbserver import own_server
+from smbserver.own_server import OwnServer, RunningProxy
 
 # No deadlines: the machine may be busy, and time is not what property tests are about.
 settings.register_profile("quick", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -39,21 +39,21 @@ def program() -> Callable[[str], str]:
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProxy]:
     """A running rdmaproxy of this module's own."""
-    with instance.running_proxy(tmp_path_factory.mktemp("proxy")) as running:
+    with own_server.running_proxy(tmp_path_factory.mktemp("proxy")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
     """A running smbserver of this module's own, on free ports of 127.0.0.1, with one empty share."""
     folder = tmp_path_factory.mktemp("server")
     shared = folder / "share"
     shared.mkdir()
-    made = Instance(
+    made = OwnServer(
         folder=Path(folder),
         path=shared,
-        port=instance.free_port(),
-        rdma_port=instance.free_port(),
+        port=own_server.free_port(),
+        rdma_port=own_server.free_port(),
     )
-    with instance.running(made):
+    with own_server.running(made):
         yield made

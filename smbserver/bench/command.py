@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from smbdirect.control import Proxy
-from smbserver import instance
+from smbserver import own_server
 from smbserver.bench import idle, raw, rdma, rounds, smb, smbd
 from smbserver.bench.figures import GIB, MIB, RAW_STREAM, Figure, better_of, table, with_ratios
 from smbserver.bench.processes import Watched
@@ -82,15 +82,15 @@ async def ours(
     stack: contextlib.AsyncExitStack, sizes: Sizes, folder: Path, files: Path
 ) -> list[Measurement]:
     """smbserver, over RDMA and over TCP."""
-    served = instance.Instance(
-        folder / "smbserver", files, instance.free_port(), instance.free_port(), share=SHARE
+    served = own_server.OwnServer(
+        folder / "smbserver", files, own_server.free_port(), own_server.free_port(), share=SHARE
     )
-    process = stack.enter_context(instance.running(served))
+    process = stack.enter_context(own_server.running(served))
     proxy = await Proxy.open(served.proxy_path)
     proxy_pid = int(proxy.hello["pid"])
     await proxy.close()
     server = Watched("smbserver", process.pid, without=(proxy_pid,))
-    client = stack.enter_context(instance.running_proxy(folder / "client"))
+    client = stack.enter_context(own_server.running_proxy(folder / "client"))
     account = smb.Account(served.port, SHARE, served.user, served.password, served.rdma_port)
     by_rdma = await stack.enter_async_context(smb.work(account, client.control))
     by_tcp = await stack.enter_async_context(smb.work(account))
@@ -150,7 +150,7 @@ def comparisons(figures: list[Figure]) -> dict[str, str]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    instance.unwind_on_sigterm()
+    own_server.unwind_on_sigterm()
     sizes = QUICK if arguments.quick else Sizes()
     figures = asyncio.run(measure(sizes, arguments.rounds))
     if arguments.json:

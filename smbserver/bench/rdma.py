@@ -18,7 +18,7 @@ from smbdirect.control import Proxy, ProxyListener
 from smbdirect.frames import Access
 from smbdirect.pool import Pool, PoolRange
 from smbserver.bench.figures import MIB
-from smbserver.instance import LOOPBACK, running_proxy
+from smbserver.own_server import LOOPBACK, running_proxy
 
 DEPTH = 8
 BLOCK = MIB

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from smbdirect.pool import PoolRange
 from smbserver.bench.figures import MIB
 from smbserver.client import Open, connect
-from smbserver.instance import LOOPBACK
+from smbserver.own_server import LOOPBACK
 
 FILE_NAME = "bench.data"
 FILE_SIZE = 256 * MIB

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from smbserver.bench.processes import Watched
-from smbserver.instance import LOOPBACK, free_port, started, tcp_answers
+from smbserver.own_server import LOOPBACK, free_port, started, tcp_answers
 
 CONFIGURATION = """\
 [global]

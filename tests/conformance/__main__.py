@@ -12,7 +12,7 @@ import os
 import sys
 
 from smbserver.bench.smbd import SmbdMissing
-from smbserver.instance import unwind_on_sigterm
+from smbserver.own_server import unwind_on_sigterm
 from tests.conformance import record, smbtorture
 from tests.conformance.accounts import Accounts, accounts
 from tests.conformance.our_server import Faults, our_server

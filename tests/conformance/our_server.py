@@ -7,9 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from smbserver import instance
+from smbserver import own_server
 from smbserver.auth.passdb import Passdb
-from smbserver.instance import Instance
+from smbserver.own_server import OwnServer
 from tests.conformance.accounts import PASSWORD, Accounts
 from tests.conformance.shares import GLOBAL_OPTIONS, Folder
 
@@ -19,13 +19,13 @@ _RAISED = re.compile(r"[\w.]*(Error|Exception)\b")
 
 
 @contextlib.contextmanager
-def our_server(folder: Folder, accounts: Accounts) -> Iterator[Instance]:
+def our_server(folder: Folder, accounts: Accounts) -> Iterator[OwnServer]:
     """Runs until the end of the `with`."""
-    made = Instance(
+    made = OwnServer(
         folder=folder.root / "smbserver",
         path=folder.share,
-        port=instance.free_port(),
-        rdma_port=instance.free_port(),
+        port=own_server.free_port(),
+        rdma_port=own_server.free_port(),
         user=accounts.user,
         password=PASSWORD,
         options=(*GLOBAL_OPTIONS, *folder.sections()),
@@ -33,14 +33,14 @@ def our_server(folder: Folder, accounts: Accounts) -> Iterator[Instance]:
     made.prepare()
     for name in accounts.names:
         Passdb(made.folder / "smbpasswd").set_password(name, PASSWORD)
-    with instance.running(made):
+    with own_server.running(made):
         yield made
 
 
 class Faults:
     """What the server's log says that must not happen: commands that failed within, workers that died."""
 
-    def __init__(self, server: Instance) -> None:
+    def __init__(self, server: OwnServer) -> None:
         self._log = server.log
         self._seen = 0
 

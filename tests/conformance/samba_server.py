@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 
 from smbserver.bench.smbd import program
-from smbserver.instance import LOOPBACK, free_port, started, tcp_answers
+from smbserver.own_server import LOOPBACK, free_port, started, tcp_answers
 from tests.conformance.accounts import PASSWORD, Accounts
 from tests.conformance.shares import GLOBAL_OPTIONS, Folder
 

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from smbserver.instance import LOOPBACK
+from smbserver.own_server import LOOPBACK
 from tests.conformance.accounts import PASSWORD, Accounts
 from tests.conformance.suites import ADMINISTRATOR, Suite
 

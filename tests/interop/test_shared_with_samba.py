@@ -13,7 +13,7 @@ import pytest
 
 from smbserver.bench import smbd as samba
 from smbserver.client import Tree, connect
-from smbserver.instance import LOOPBACK, Instance
+from smbserver.own_server import LOOPBACK, OwnServer
 from smbserver.wire.create import CreateDisposition, FileAttributes
 from smbserver.wire.file_information import (
     FileBasicInformation,
@@ -39,12 +39,12 @@ class Account:
 
 
 @pytest.fixture(scope="module")
-def ours(server: Instance) -> Account:
+def ours(server: OwnServer) -> Account:
     return Account(server.port, server.user, server.password, server.share)
 
 
 @pytest.fixture(scope="module")
-def theirs(server: Instance, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+def theirs(server: OwnServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     """smbd on the same folder."""
     try:
         samba.program()
@@ -77,7 +77,7 @@ def at(account: Account, work: Callable[[Tree], Awaitable[None]]) -> None:
 
 @pytest.mark.parametrize("writer", ["ours", "theirs"])
 def test_what_one_writes_the_other_reads(
-    ours: Account, theirs: Account, server: Instance, writer: str
+    ours: Account, theirs: Account, server: OwnServer, writer: str
 ) -> None:
     first, second = (ours, theirs) if writer == "ours" else (theirs, ours)
 

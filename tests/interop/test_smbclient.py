@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from smbserver.instance import Instance
+from smbserver.own_server import OwnServer
 from smbserver.vfs.names import fold
 
 pytestmark = pytest.mark.interop
@@ -40,7 +40,7 @@ Run = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def run(program: Callable[[str], str], server: Instance) -> Run:
+def run(program: Callable[[str], str], server: OwnServer) -> Run:
     """Runs smbclient's commands in the share; what it printed."""
     smbclient = program("smbclient")
 
@@ -79,7 +79,7 @@ def digest(path: Path) -> str:
 
 @pytest.mark.parametrize(("dialect", "protection"), PROTECTIONS)
 def test_a_session(
-    run: Run, server: Instance, content: Path, tmp_path: Path, dialect: str, protection: str
+    run: Run, server: OwnServer, content: Path, tmp_path: Path, dialect: str, protection: str
 ) -> None:
     back = tmp_path / "back"
 
@@ -97,7 +97,7 @@ def test_a_session(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names(run: Run, server: Instance, tmp_path: Path, name: str) -> None:
+def test_names(run: Run, server: OwnServer, tmp_path: Path, name: str) -> None:
     source, back = tmp_path / "source", tmp_path / "back"
     source.write_text(name)
     printed = run(
@@ -114,7 +114,7 @@ def test_names(run: Run, server: Instance, tmp_path: Path, name: str) -> None:
     assert os.listdir(server.path) == []
 
 
-def test_renaming_between_folders_and_patterns(run: Run, server: Instance) -> None:
+def test_renaming_between_folders_and_patterns(run: Run, server: OwnServer) -> None:
     (server.path / "one").mkdir()
     (server.path / "two").mkdir()
     for name in ("a.txt", "b.TXT", "c.md"):
@@ -128,7 +128,7 @@ def test_renaming_between_folders_and_patterns(run: Run, server: Instance) -> No
     assert os.listdir(server.path) == []
 
 
-def test_what_smbclient_shows_of_a_file(run: Run, server: Instance) -> None:
+def test_what_smbclient_shows_of_a_file(run: Run, server: OwnServer) -> None:
     (server.path / "file").write_text("12345")
     (server.path / "file").chmod(0o640)
     printed = run("setmode file +h", "volume", "du", "ls file")
@@ -138,7 +138,7 @@ def test_what_smbclient_shows_of_a_file(run: Run, server: Instance) -> None:
     run("setmode file -h", 'utimes file -1 "16:01:01-10:20:30" -1 -1', "del file")
 
 
-def test_wrong_names_are_refused(run: Run, server: Instance, tmp_path: Path) -> None:
+def test_wrong_names_are_refused(run: Run, server: OwnServer, tmp_path: Path) -> None:
     (server.path / "out").symlink_to(tmp_path)
     (tmp_path / "secret").write_text("secret")
     for name in ("out\\secret", "..\\secret", "missing"):
@@ -149,7 +149,7 @@ def test_wrong_names_are_refused(run: Run, server: Instance, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_a_large_file(run: Run, server: Instance, tmp_path: Path) -> None:
+def test_a_large_file(run: Run, server: OwnServer, tmp_path: Path) -> None:
     if shutil.disk_usage(tmp_path).free < 4 * LARGE_SIZE:
         pytest.skip(f"{tmp_path} has no room for three files of {LARGE_SIZE} bytes")
     source, back = tmp_path / "source", tmp_path / "back"
@@ -162,7 +162,7 @@ def test_a_large_file(run: Run, server: Instance, tmp_path: Path) -> None:
         path.unlink()
 
 
-def test_shares_are_listed(program: Callable[[str], str], server: Instance) -> None:
+def test_shares_are_listed(program: Callable[[str], str], server: OwnServer) -> None:
     account = f"{server.user}%{server.password}"
     finished = subprocess.run(
         [program("smbclient"), "-L", "127.0.0.1", "-p", str(server.port), "-U", account],

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from smbserver.instance import Instance
+from smbserver.own_server import OwnServer
 
 smbprotocol = pytest.importorskip("smbprotocol", reason="smbprotocol is not installed")
 
@@ -66,7 +66,7 @@ Connect = Callable[..., TreeConnect]
 
 
 @pytest.fixture
-def connect(server: Instance) -> Iterator[Connect]:
+def connect(server: OwnServer) -> Iterator[Connect]:
     """Connects to the share; every request signed, or every one encrypted."""
     connections: list[Connection] = []
 
@@ -131,7 +131,7 @@ def delete(one: Open) -> None:
 
 
 @pytest.mark.parametrize(("dialect", "encrypt"), SECURITY)
-def test_a_session(connect: Connect, server: Instance, dialect: int, encrypt: bool) -> None:
+def test_a_session(connect: Connect, server: OwnServer, dialect: int, encrypt: bool) -> None:
     tree = connect(dialect, encrypt)
     content = os.urandom(SIZE)
     step = min(tree.session.connection.max_write_size, tree.session.connection.max_read_size, MIB)
@@ -164,7 +164,7 @@ def test_a_session(connect: Connect, server: Instance, dialect: int, encrypt: bo
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names(connect: Connect, server: Instance, name: str) -> None:
+def test_names(connect: Connect, server: OwnServer, name: str) -> None:
     tree = connect()
     one = opened(tree, name, disposition=CreateDisposition.FILE_CREATE)
     one.write(name.encode(), 0)
@@ -178,7 +178,7 @@ def test_names(connect: Connect, server: Instance, name: str) -> None:
     assert os.listdir(server.path) == []
 
 
-def test_what_is_told_and_changed(connect: Connect, server: Instance) -> None:
+def test_what_is_told_and_changed(connect: Connect, server: OwnServer) -> None:
     one = opened(connect(), "file", disposition=CreateDisposition.FILE_CREATE)
     one.write(b"12345", 0)
     size = FileEndOfFileInformation()
@@ -207,7 +207,7 @@ def test_what_is_told_and_changed(connect: Connect, server: Instance) -> None:
     delete(one)
 
 
-def test_refusals(connect: Connect, server: Instance, tmp_path: Path) -> None:
+def test_refusals(connect: Connect, server: OwnServer, tmp_path: Path) -> None:
     tree = connect()
     (server.path / "out").symlink_to(tmp_path)
     with pytest.raises(ObjectNameNotFound):

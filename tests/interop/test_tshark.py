@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from smbserver.client import connect
-from smbserver.instance import LOOPBACK, Instance, RunningProxy
+from smbserver.own_server import LOOPBACK, OwnServer, RunningProxy
 from tests.interop import pcap
 from tests.interop.relay import relay
 
@@ -26,7 +26,7 @@ TIMEOUT = 60
 
 @pytest.fixture(scope="module")
 def capture(
-    server: Instance, proxy: RunningProxy, tmp_path_factory: pytest.TempPathFactory
+    server: OwnServer, proxy: RunningProxy, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """Traffic of the RDMA port during a short session: files of three sizes, a listing, a delete."""
 

@@ -14,7 +14,7 @@ from rdmaproxy.adapters import Adapter
 from smbdirect.channel import Channel
 from smbdirect.control import Proxy
 from smbdirect.pool import Pool
-from smbserver.instance import RunningProxy
+from smbserver.own_server import RunningProxy
 
 POOL_SIZE = 8 << 20
 

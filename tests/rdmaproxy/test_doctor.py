@@ -16,7 +16,7 @@ from rdmaproxy.adapters import Adapter, Gid
 from rdmaproxy.devices import Address
 from rdmaproxy.doctor import Check, Host, Verdict
 from smbdirect.control import Proxy
-from smbserver.instance import RunningProxy
+from smbserver.own_server import RunningProxy
 
 NAMES = [
     "adapters",

@@ -12,7 +12,7 @@ import pytest
 
 from smbserver import client
 from smbserver.client.multichannel import connect_tcp
-from smbserver.instance import Instance
+from smbserver.own_server import OwnServer
 from smbserver.wire.create import CreateDisposition, CreateOptions, ShareAccess
 from smbserver.wire.lock import LockElement, LockFlags
 from smbserver.wire.negotiate import Dialect
@@ -26,7 +26,7 @@ NOTHING = ShareAccess(0)
 ALL = ShareAccess.READ | ShareAccess.WRITE | ShareAccess.DELETE
 
 
-async def connect(server: Instance, guid: bytes, **options: Any) -> client.Session:
+async def connect(server: OwnServer, guid: bytes, **options: Any) -> client.Session:
     return await client.connect(
         "127.0.0.1",
         server.port,
@@ -56,7 +56,7 @@ async def refused(status: NtStatus, tree: client.Tree, name: str, **wanted: Any)
 
 
 @in_loop
-async def test_share_modes(server: Instance) -> None:
+async def test_share_modes(server: OwnServer) -> None:
     async with await connect(server, b"A") as mine, await connect(server, b"B") as other:
         here, there = await mine.tree(server.share), await other.tree(server.share)
         held = await here.create("modes", access=READ, share=ShareAccess.READ)
@@ -72,7 +72,7 @@ async def test_share_modes(server: Instance) -> None:
 
 
 @in_loop
-async def test_the_last_to_close_deletes(server: Instance) -> None:
+async def test_the_last_to_close_deletes(server: OwnServer) -> None:
     async with await connect(server, b"A") as mine, await connect(server, b"B") as other:
         here, there = await mine.tree(server.share), await other.tree(server.share)
         held = await here.create("doomed", access=READ, share=ALL)
@@ -88,7 +88,7 @@ async def test_the_last_to_close_deletes(server: Instance) -> None:
 
 
 @in_loop
-async def test_locks(server: Instance) -> None:
+async def test_locks(server: OwnServer) -> None:
     async with await connect(server, b"A") as mine, await connect(server, b"B") as other:
         here = await (await mine.tree(server.share)).create("locks")
         there = await (await other.tree(server.share)).create("locks")
@@ -120,7 +120,7 @@ async def test_locks(server: Instance) -> None:
 
 
 @in_loop
-async def test_who_waits_for_a_range_gets_it_when_it_is_free(server: Instance) -> None:
+async def test_who_waits_for_a_range_gets_it_when_it_is_free(server: OwnServer) -> None:
     async with await connect(server, b"A") as mine, await connect(server, b"B") as other:
         here = await (await mine.tree(server.share)).create("waited for")
         there = await (await other.tree(server.share)).create("waited for")
@@ -136,7 +136,7 @@ async def test_who_waits_for_a_range_gets_it_when_it_is_free(server: Instance) -
 
 
 @in_loop
-async def test_a_previous_session_of_another_worker_ends_first(server: Instance) -> None:
+async def test_a_previous_session_of_another_worker_ends_first(server: OwnServer) -> None:
     mine = await connect(server, b"A")
     here = await (await mine.tree(server.share)).create("before", share=NOTHING)
     connection = await connect_tcp("127.0.0.1", server.port, client.Options(client_guid=b"B" * 16))
@@ -160,7 +160,7 @@ async def test_a_previous_session_of_another_worker_ends_first(server: Instance)
 )
 @in_loop
 async def test_a_binding_is_answered_by_the_owner_of_the_session(
-    server: Instance, dialects: tuple[Dialect, ...], status: NtStatus
+    server: OwnServer, dialects: tuple[Dialect, ...], status: NtStatus
 ) -> None:
     algorithms = (SigningAlgorithm.AES_CMAC,)
     async with await connect(server, b"A", signing_algorithms=algorithms) as mine:
@@ -181,7 +181,7 @@ async def test_a_binding_is_answered_by_the_owner_of_the_session(
         await mine.tree(server.share)
 
 
-async def gone(server: Instance, guid: bytes) -> None:
+async def gone(server: OwnServer, guid: bytes) -> None:
     """Until the server has noticed: the kernel drops a killed process's locks a moment after its sockets."""
     async with asyncio.timeout(10):
         while any(one["client_guid"] == guid.hex() for one in server.status()["sessions"]):
@@ -189,7 +189,7 @@ async def gone(server: Instance, guid: bytes) -> None:
 
 
 @in_loop
-async def test_a_killed_worker_holds_nothing(server: Instance) -> None:
+async def test_a_killed_worker_holds_nothing(server: OwnServer) -> None:
     mine, other = await connect(server, b"A"), await connect(server, b"B")
     here, there = await mine.tree(server.share), await other.tree(server.share)
     await here.create("orphan", access=READ | WRITE, share=NOTHING)

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from smbserver import client, config, instance
-from smbserver.instance import Instance
+from smbserver import client, config, own_server
+from smbserver.own_server import OwnServer
 from smbserver.wire.negotiate import Dialect
 from tests.smbserver.in_process import in_loop
 
@@ -29,7 +29,7 @@ PATIENCE = 20.0
 RDMA_LIBRARIES = ("libibverbs", "librdmacm")
 
 
-async def connect(server: Instance, **options: Any) -> client.Session:
+async def connect(server: OwnServer, **options: Any) -> client.Session:
     return await client.connect(
         "127.0.0.1",
         server.port,
@@ -43,7 +43,7 @@ async def connect(server: Instance, **options: Any) -> client.Session:
 def nobody_is_connected(request: pytest.FixtureRequest) -> None:
     """What an earlier test left behind must not be counted."""
     if "server" in request.fixturenames:
-        server: Instance = request.getfixturevalue("server")
+        server: OwnServer = request.getfixturevalue("server")
         asyncio.run(until(lambda: server.status().get("sessions") == []))
 
 
@@ -56,17 +56,17 @@ async def until(condition: Callable[[], Any]) -> Any:
     return found
 
 
-def workers(server: Instance) -> dict[int, int]:
+def workers(server: OwnServer) -> dict[int, int]:
     """Sessions of each worker, by pid."""
     return {one["pid"]: one["sessions_in_all"] for one in server.status().get("workers", [])}
 
 
-def pids_of_sessions(server: Instance) -> list[int]:
+def pids_of_sessions(server: OwnServer) -> list[int]:
     return [session["pid"] for session in server.status()["sessions"]]
 
 
 @in_loop
-async def test_one_worker_per_client(server: Instance) -> None:
+async def test_one_worker_per_client(server: OwnServer) -> None:
     mine, other = b"A" * 16, b"B" * 16
     async with (
         await connect(server, client_guid=mine) as first,
@@ -82,7 +82,7 @@ async def test_one_worker_per_client(server: Instance) -> None:
 
 
 @in_loop
-async def test_no_client_without_a_guid_meets_another(server: Instance) -> None:
+async def test_no_client_without_a_guid_meets_another(server: OwnServer) -> None:
     async with (
         await connect(server, client_guid=bytes(16)),
         await connect(server, client_guid=bytes(16)),
@@ -93,7 +93,7 @@ async def test_no_client_without_a_guid_meets_another(server: Instance) -> None:
 
 @pytest.mark.parametrize("dialect", client.options.DIALECTS)
 @in_loop
-async def test_multi_protocol_negotiate(server: Instance, dialect: Dialect) -> None:
+async def test_multi_protocol_negotiate(server: OwnServer, dialect: Dialect) -> None:
     older = tuple(one for one in client.options.DIALECTS if one <= dialect)
     async with await connect(server, multi_protocol=True, dialects=older) as session:
         assert session.dialect == dialect
@@ -101,7 +101,7 @@ async def test_multi_protocol_negotiate(server: Instance, dialect: Dialect) -> N
 
 
 @in_loop
-async def test_a_worker_ends_after_its_last_connection(server: Instance) -> None:
+async def test_a_worker_ends_after_its_last_connection(server: OwnServer) -> None:
     session = await connect(server)
     (pid,) = pids_of_sessions(server)
     await session.close()
@@ -109,7 +109,7 @@ async def test_a_worker_ends_after_its_last_connection(server: Instance) -> None
 
 
 @in_loop
-async def test_a_killed_worker_costs_its_client_only(server: Instance) -> None:
+async def test_a_killed_worker_costs_its_client_only(server: OwnServer) -> None:
     data = os.urandom(32 << 20)
     victim, other = await connect(server), await connect(server, client_guid=b"o" * 16)
     pids = {session["client_guid"]: session["pid"] for session in server.status()["sessions"]}
@@ -129,7 +129,7 @@ async def test_a_killed_worker_costs_its_client_only(server: Instance) -> None:
 
 
 @in_loop
-async def test_no_rdma_library_is_mapped(server: Instance) -> None:
+async def test_no_rdma_library_is_mapped(server: OwnServer) -> None:
     async with await client.connect(
         "127.0.0.1",
         server.port,
@@ -156,7 +156,7 @@ async def test_no_rdma_library_is_mapped(server: Instance) -> None:
 
 
 @in_loop
-async def test_rdma_comes_back_after_the_proxy_was_killed(server: Instance) -> None:
+async def test_rdma_comes_back_after_the_proxy_was_killed(server: OwnServer) -> None:
     before = (await until(server.status))["proxy_pid"]
     session = await connect(server)
     tree = await session.tree(server.share)
@@ -182,7 +182,7 @@ async def test_rdma_comes_back_after_the_proxy_was_killed(server: Instance) -> N
 
 
 @in_loop
-async def test_peers_that_say_nothing_useful(server: Instance) -> None:
+async def test_peers_that_say_nothing_useful(server: OwnServer) -> None:
     streams = []
     for first in (b"", b"\0", b"GET / HTTP/1.1\r\n\r\n", b"\0\xff\xff\xff", b"\0\0\0\4abcd"):
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -198,19 +198,19 @@ async def test_peers_that_say_nothing_useful(server: Instance) -> None:
     assert server.status()["refused"] >= 3
 
 
-def test_control_socket_is_private(server: Instance) -> None:
+def test_control_socket_is_private(server: OwnServer) -> None:
     path = config.load(server.configuration).control_path
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_two_servers_in_one_place(server: Instance) -> None:
+def test_two_servers_in_one_place(server: OwnServer) -> None:
     command = [sys.executable, "-m", "smbserver", "run", "-s", str(server.configuration)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 1
     assert "runs already" in done.stderr
 
 
-def smbserver(server: Instance, *arguments: str, stdin: str = "") -> Any:
+def smbserver(server: OwnServer, *arguments: str, stdin: str = "") -> Any:
     command = [sys.executable, "-m", "smbserver", *arguments, "-s", str(server.configuration)]
     return subprocess.run(
         command, input=stdin, capture_output=True, text=True, timeout=PATIENCE, check=False
@@ -218,7 +218,7 @@ def smbserver(server: Instance, *arguments: str, stdin: str = "") -> Any:
 
 
 @in_loop
-async def test_passwd_takes_effect_at_once(server: Instance) -> None:
+async def test_passwd_takes_effect_at_once(server: OwnServer) -> None:
     def log_on(password: str) -> Any:
         return client.connect("127.0.0.1", server.port, user="zoë", password=password)
 
@@ -234,7 +234,7 @@ async def test_passwd_takes_effect_at_once(server: Instance) -> None:
 
 
 @in_loop
-async def test_status(server: Instance) -> None:
+async def test_status(server: OwnServer) -> None:
     async with await connect(server):
         shown = smbserver(server, "status")
         assert shown.returncode == 0
@@ -244,7 +244,7 @@ async def test_status(server: Instance) -> None:
 
 
 @in_loop
-async def test_reload(server: Instance) -> None:
+async def test_reload(server: OwnServer) -> None:
     async with await connect(server) as session:
         with server.configuration.open("a") as file:
             file.write(f"[more]\n    path = {server.path}\n")
@@ -276,10 +276,10 @@ def test_no_server() -> None:
 
 def test_sigterm_ends_everything(tmp_path: Path) -> None:
     (tmp_path / "share").mkdir()
-    made = Instance(
-        tmp_path / "server", tmp_path / "share", instance.free_port(), instance.free_port()
+    made = OwnServer(
+        tmp_path / "server", tmp_path / "share", own_server.free_port(), own_server.free_port()
     )
-    with instance.running(made) as process:
+    with own_server.running(made) as process:
         told = made.status()
         pids = [told["proxy_pid"], *(worker["pid"] for worker in told["workers"])]
         process.send_signal(signal.SIGTERM)

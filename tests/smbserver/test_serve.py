@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from smbserver import instance, selfcheck, serve
-from smbserver.instance import CheckFailed, Instance, InstanceFailed
+from smbserver import own_server, selfcheck, serve
+from smbserver.own_server import CheckFailed, OwnServer, OwnServerFailed
 
 TIMEOUT = 90
 
 
-def served(folder: Path, *options: str) -> Instance:
+def served(folder: Path, *options: str) -> OwnServer:
     shared = folder / "share"
     shared.mkdir()
-    return Instance(
-        folder / "run", shared, instance.free_port(), instance.free_port(), options=options
+    return OwnServer(
+        folder / "run", shared, own_server.free_port(), own_server.free_port(), options=options
     )
 
 
@@ -41,8 +41,8 @@ def test_once_ends_with_one_json_object_and_leaves_nothing_behind(tmp_path: Path
     shared = tmp_path / "shared"
     done = serve_once(
         f"--share={shared}",
-        f"--port={instance.free_port()}",
-        f"--rdma-port={instance.free_port()}",
+        f"--port={own_server.free_port()}",
+        f"--rdma-port={own_server.free_port()}",
         password="a password of ours",
     )
     assert done.returncode == 0, done.stderr
@@ -68,25 +68,25 @@ def test_a_port_that_is_taken_is_refused_with_a_sentence(tmp_path: Path) -> None
 
 def test_the_next_usual_port_is_taken_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("", 0)) as taken:
-        port, other = taken.getsockname()[1], instance.free_port()
+        port, other = taken.getsockname()[1], own_server.free_port()
         assert serve.choose_port("TCP", None, (port, other)) == other
     assert f"port {other}, because {port} is taken by another program" in capsys.readouterr().out
 
 
 def test_no_rdma_channel_is_a_failure_with_the_reason(tmp_path: Path) -> None:
     without = served(tmp_path, "server multi channel support = no")
-    with instance.running(without), pytest.raises(CheckFailed):
+    with own_server.running(without), pytest.raises(CheckFailed):
         selfcheck.check(without)
 
 
 def test_a_wrong_password_is_a_failure_with_the_reason(tmp_path: Path) -> None:
     right = served(tmp_path)
-    with instance.running(right), pytest.raises(CheckFailed, match="LOGON_FAILURE"):
+    with own_server.running(right), pytest.raises(CheckFailed, match="LOGON_FAILURE"):
         selfcheck.check(dataclasses.replace(right, password="wrong"))
 
 
 def test_a_server_that_does_not_start_is_a_failure_with_its_log(tmp_path: Path) -> None:
-    with socket.create_server((instance.LOOPBACK, 0)) as taken:
+    with socket.create_server((own_server.LOOPBACK, 0)) as taken:
         unlucky = dataclasses.replace(served(tmp_path), port=taken.getsockname()[1])
-        with pytest.raises(InstanceFailed, match=str(unlucky.port)), instance.running(unlucky):
+        with pytest.raises(OwnServerFailed, match=str(unlucky.port)), own_server.running(unlucky):
             pass

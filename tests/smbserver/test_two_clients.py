@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 )
 
 from smbserver import client
-from smbserver.instance import Instance
+from smbserver.own_server import OwnServer
 from smbserver.wire.lock import LockElement, LockFlags
 from smbserver.wire.status import NtStatus, StatusError
 
@@ -48,7 +48,7 @@ class Handle:
 class TwoClients(RuleBasedStateMachine):
     """Whatever one does, the other sees at once."""
 
-    server: Instance
+    server: OwnServer
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ class TwoClients(RuleBasedStateMachine):
 
 
 @pytest.mark.hypothesis
-def test_two_clients(server: Instance) -> None:
+def test_two_clients(server: OwnServer) -> None:
     TwoClients.server = server
     examples = LONG_EXAMPLES if settings().max_examples > LONG_EXAMPLES else QUICK_EXAMPLES
     run_state_machine_as_test(

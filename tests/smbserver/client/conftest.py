@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from smbserver import instance
-from smbserver.instance import LOOPBACK, Instance, free_port, started, tcp_answers
+from smbserver import own_server
+from smbserver.own_server import LOOPBACK, OwnServer, free_port, started, tcp_answers
 
 PASSWORD = "Secret-1"
 
@@ -95,10 +95,10 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     shared = folder / "share"
     shared.mkdir()
     sealed = ("[sealed]", f"path = {shared}", "read only = no", "smb encrypt = required")
-    made = Instance(
+    made = OwnServer(
         folder=folder, path=shared, port=free_port(), rdma_port=free_port(), options=sealed
     )
-    with instance.running(made):
+    with own_server.running(made):
         yield Target(made.port, made.user, made.password, shared)
 
 

@@ -15,7 +15,7 @@ from smbserver.client import NoRdma, Open, Options, Session, bind_tcp, connect, 
 from smbserver.client.exposure import expose
 from smbserver.client.multichannel import discover_and_bind
 from smbserver.client.options import DIALECTS
-from smbserver.instance import Instance, RunningProxy
+from smbserver.own_server import OwnServer, RunningProxy
 from smbserver.wire.header import Command, Header
 from smbserver.wire.negotiate import Dialect
 from smbserver.wire.rdma_channel import RdmaChannel
@@ -30,7 +30,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
 
 async def open_session(
-    server: Instance, proxy: RunningProxy, *, rdma: Any = True, **wishes: Any
+    server: OwnServer, proxy: RunningProxy, *, rdma: Any = True, **wishes: Any
 ) -> Session:
     return await connect(
         "127.0.0.1",
@@ -44,7 +44,7 @@ async def open_session(
     )
 
 
-async def open_file(session: Session, server: Instance, name: str) -> Open:
+async def open_file(session: Session, server: OwnServer, name: str) -> Open:
     return await (await session.tree(server.share)).create(name)
 
 
@@ -57,7 +57,7 @@ async def write_and_read(file: Open, length: int) -> None:
 @pytest.mark.parametrize("dialect", [d for d in DIALECTS if d >= Dialect.SMB_3_0])
 @pytest.mark.parametrize("descriptors", [1, 3])
 def test_payload_is_placed(
-    server: Instance, proxy: RunningProxy, dialect: Dialect, descriptors: int
+    server: OwnServer, proxy: RunningProxy, dialect: Dialect, descriptors: int
 ) -> None:
     async def work() -> None:
         wishes = {"dialects": (dialect,), "descriptors_per_request": descriptors}
@@ -74,7 +74,7 @@ def test_payload_is_placed(
 
 @pytest.mark.parametrize("kind", [RdmaChannel.RDMA_V1, RdmaChannel.RDMA_V1_INVALIDATE])
 def test_with_and_without_invalidation(
-    server: Instance, proxy: RunningProxy, kind: RdmaChannel
+    server: OwnServer, proxy: RunningProxy, kind: RdmaChannel
 ) -> None:
     async def work() -> None:
         async with await open_session(server, proxy, rdma_channel=kind) as session:
@@ -86,7 +86,7 @@ def test_with_and_without_invalidation(
     run(work())
 
 
-def test_small_payload_stays_inline(server: Instance, proxy: RunningProxy) -> None:
+def test_small_payload_stays_inline(server: OwnServer, proxy: RunningProxy) -> None:
     async def work() -> None:
         async with await open_session(server, proxy, rdma_threshold=5000) as session:
             async with await open_file(session, server, "small") as file:
@@ -100,7 +100,7 @@ def test_small_payload_stays_inline(server: Instance, proxy: RunningProxy) -> No
 
 @pytest.mark.parametrize("protection", [{"sign": True}, {"encrypt": True}], ids=str)
 def test_protected_payload_stays_inline(
-    server: Instance, proxy: RunningProxy, protection: dict[str, bool]
+    server: OwnServer, proxy: RunningProxy, protection: dict[str, bool]
 ) -> None:
     async def work() -> None:
         async with await open_session(server, proxy, **protection) as session:
@@ -113,7 +113,7 @@ def test_protected_payload_stays_inline(
     run(work())
 
 
-def test_a_session_that_begins_on_rdma(server: Instance, proxy: RunningProxy) -> None:
+def test_a_session_that_begins_on_rdma(server: OwnServer, proxy: RunningProxy) -> None:
     async def work() -> None:
         async with await open_session(server, proxy, rdma="only", spnego=False) as session:
             assert [channel.is_rdma for channel in session.channels] == [True]
@@ -125,7 +125,7 @@ def test_a_session_that_begins_on_rdma(server: Instance, proxy: RunningProxy) ->
 
 
 def test_a_file_is_read_on_another_channel_than_it_was_opened(
-    server: Instance, proxy: RunningProxy
+    server: OwnServer, proxy: RunningProxy
 ) -> None:
     async def work() -> None:
         async with await open_session(server, proxy) as session:
@@ -144,7 +144,7 @@ def test_a_file_is_read_on_another_channel_than_it_was_opened(
 
 
 def test_errors_of_rdma_requests_leave_the_channel_alive(
-    server: Instance, proxy: RunningProxy
+    server: OwnServer, proxy: RunningProxy
 ) -> None:
     """Each error must take the invalidation along, else the second request would meet the first's token."""
 
@@ -167,7 +167,7 @@ def test_errors_of_rdma_requests_leave_the_channel_alive(
 
 
 def test_the_session_goes_on_over_tcp_when_the_rdma_channel_ends(
-    server: Instance, proxy: RunningProxy
+    server: OwnServer, proxy: RunningProxy
 ) -> None:
     async def work() -> None:
         async with await open_session(server, proxy) as session:
@@ -190,7 +190,7 @@ def test_the_session_goes_on_over_tcp_when_the_rdma_channel_ends(
     run(work())
 
 
-def test_a_cancelled_read_gives_its_memory_back(server: Instance, proxy: RunningProxy) -> None:
+def test_a_cancelled_read_gives_its_memory_back(server: OwnServer, proxy: RunningProxy) -> None:
     async def work() -> None:
         async with await open_session(server, proxy) as session:
             async with await open_file(session, server, "cancelled") as file:
@@ -208,7 +208,7 @@ def test_a_cancelled_read_gives_its_memory_back(server: Instance, proxy: Running
     run(work())
 
 
-def test_descriptors_on_a_tcp_channel_are_refused(server: Instance, proxy: RunningProxy) -> None:
+def test_descriptors_on_a_tcp_channel_are_refused(server: OwnServer, proxy: RunningProxy) -> None:
     async def work() -> None:
         async with await open_session(server, proxy) as session:
             tcp, rdma = session.channels
@@ -228,7 +228,7 @@ def test_descriptors_on_a_tcp_channel_are_refused(server: Instance, proxy: Runni
     run(work())
 
 
-def test_interfaces_name_the_address_twice(server: Instance, proxy: RunningProxy) -> None:
+def test_interfaces_name_the_address_twice(server: OwnServer, proxy: RunningProxy) -> None:
     """Once for TCP and once for RDMA, with one index: clients take either kind."""
 
     async def work() -> None:
@@ -241,7 +241,7 @@ def test_interfaces_name_the_address_twice(server: Instance, proxy: RunningProxy
     run(work())
 
 
-def test_no_rdma_tells_what_was_tried(server: Instance, proxy: RunningProxy) -> None:
+def test_no_rdma_tells_what_was_tried(server: OwnServer, proxy: RunningProxy) -> None:
     async def work() -> None:
         with pytest.raises(NoRdma, match=r"127\.0\.0\.1 port 1"):
             await connect(
@@ -257,7 +257,7 @@ def test_no_rdma_tells_what_was_tried(server: Instance, proxy: RunningProxy) -> 
     run(work())
 
 
-def test_a_proxy_of_ones_own(server: Instance) -> None:
+def test_a_proxy_of_ones_own(server: OwnServer) -> None:
     async def work() -> None:
         session = await connect(
             "127.0.0.1",
@@ -277,7 +277,7 @@ def test_a_proxy_of_ones_own(server: Instance) -> None:
     run(work())
 
 
-def test_a_lost_session_says_so(server: Instance, proxy: RunningProxy) -> None:
+def test_a_lost_session_says_so(server: OwnServer, proxy: RunningProxy) -> None:
     async def work() -> None:
         session = await open_session(server, proxy)
         file = await open_file(session, server, "lost")

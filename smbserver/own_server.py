@@ -49,7 +49,7 @@ CONFIGURATION = """\
 """
 
 
-class InstanceFailed(Exception):
+class OwnServerFailed(Exception):
     """The server did not start, or ended; the sentence and its log say why."""
 
 
@@ -58,7 +58,7 @@ class CheckFailed(Exception):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Instance:
+class OwnServer:
     """What a server is to serve, and where."""
 
     folder: Path
@@ -115,11 +115,11 @@ class Instance:
 
 
 @contextlib.contextmanager
-def running(instance: Instance) -> Iterator[subprocess.Popen[bytes]]:
+def running(server: OwnServer) -> Iterator[subprocess.Popen[bytes]]:
     """The server with its proxy and workers, listening on TCP and RDMA; stopped at the end."""
-    instance.prepare()
-    command = (*PYTHON, "smbserver", "run", "--configfile", str(instance.configuration))
-    with started(command, instance.log, lambda: bool(instance.status().get("rdma"))) as process:
+    server.prepare()
+    command = (*PYTHON, "smbserver", "run", "--configfile", str(server.configuration))
+    with started(command, server.log, lambda: bool(server.status().get("rdma"))) as process:
         yield process
 
 
@@ -162,9 +162,9 @@ def started(
         deadline = time.monotonic() + START_TIMEOUT
         while not answers():
             if process.poll() is not None:
-                raise InstanceFailed(f"{command} ended with {process.returncode}: {_tail(log)}")
+                raise OwnServerFailed(f"{command} ended with {process.returncode}: {_tail(log)}")
             if time.monotonic() > deadline:
-                raise InstanceFailed(f"{command} does not answer: {_tail(log)}")
+                raise OwnServerFailed(f"{command} does not answer: {_tail(log)}")
             time.sleep(POLL_INTERVAL)
         yield process
     finally:

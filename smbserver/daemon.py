@@ -21,7 +21,7 @@ from smbserver.store import Store
 log = logging.getLogger(__name__)
 
 
-class Server:
+class Daemon:
     """The listening process."""
 
     def __init__(
