@@ -24,7 +24,8 @@ RUN_PACKAGES := gcc make pkg-config python3-venv python3-dev libibverbs-dev libr
 	ibverbs-utils python3-pyverbs
 LAB_PACKAGES := qemu-system-x86 linux-image-amd64 linux-headers-amd64 linux-source-6.1 bc bison flex kmod \
 	iproute2 cifs-utils fio git sqlite3 perftest
-TEST_PACKAGES := smbclient samba samba-vfs-modules tshark iperf3 clang clang-format libclang-rt-14-dev
+TEST_PACKAGES := smbclient samba samba-vfs-modules tshark iperf3 clang clang-format libclang-rt-14-dev \
+	man-db
 
 # Debian's own interpreter sees Debian's python3-pyverbs; another one works without it.
 PYTHON := $(firstword $(foreach candidate,/usr/bin/python3 python3 python3.13 python3.12 python3.11,\
@@ -85,6 +86,10 @@ labsetup: setup $(VENV)/bin/vng
 
 $(VENV)/bin/vng: | $(VENV)/bin/python
 	@$(PIP) install virtme-ng
+
+.PHONY: manual
+manual: build ## the manual pages, in build/man; read them with man -l FILE
+	@$(RUN) docs/manual.py build/man
 
 .PHONY: setup
 setup: build $(VENV)/.test-requirements ## system packages, .venv and build; quick when nothing changed

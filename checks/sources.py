@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("smbdirect", "rdmaproxy", "smbserver")
-FOLDERS = (*PACKAGES, "csrc", "tests", "checks")
+FOLDERS = (*PACKAGES, "csrc", "docs", "tests", "checks")
 GENERATED = ("rdmaproxy/_engine.c", "smbserver/bench/_raw.c")
 
 

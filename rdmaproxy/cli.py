@@ -20,7 +20,7 @@ UNITS = ((1 << 40, "T"), (1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parsed = _parser().parse_args(arguments)
+    parsed = parser().parse_args(arguments)
     try:
         return int(parsed.command(parsed))
     except (ConfigError, ControlUnavailable, ProxyError, ProxyUnavailable, OSError) as error:
@@ -30,9 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="rdmaproxy", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    whole = argparse.ArgumentParser(prog="rdmaproxy", description=__doc__)
+    commands = whole.add_subparsers(required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--configfile", metavar="F", help="ini file with a section [global]")
     common.add_argument(
@@ -60,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(command=_doctor)
     parameters = commands.add_parser("parameters", help="all parameters, as an example file")
     parameters.set_defaults(command=_parameters)
-    return parser
+    return whole
 
 
 def _configuration(parsed: argparse.Namespace) -> tuple[Config, str]:

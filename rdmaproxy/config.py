@@ -226,15 +226,21 @@ def _value(name: str, value: str) -> Any:
     return parsed
 
 
+def spelled(value: Any) -> str:
+    """A value as the file has it."""
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return " ".join(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
 def describe() -> str:
     """Every parameter with its default and meaning, as an example file."""
     lines = [f"[{SECTION}]"]
     for name, field in PARAMETERS.items():
-        default = field.default
-        if isinstance(default, tuple):
-            default = " ".join(default)
-        elif isinstance(default, bool):
-            default = "yes" if default else "no"
         lines += ["", f"# {field.metadata['meaning']}"]
-        lines += [f"{name.replace('_', ' ')} = {'' if default is None else default}".rstrip()]
+        lines += [f"{name.replace('_', ' ')} = {spelled(field.default)}".rstrip()]
     return "\n".join(lines) + "\n"

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from smbserver import bench, log, serve, status
+from smbserver import bench, log, serve, status, testparm
 from smbserver.auth.passdb import Passdb, PassdbError
 from smbserver.config import Config, ConfigError, load
 from smbserver.control import ControlUnavailable, ask
@@ -19,13 +19,18 @@ from smbserver.daemon import Daemon
 EXIT_FAILED = 1
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand."""
-    parser = argparse.ArgumentParser(prog="smbserver", description="An SMB 3 server with RDMA.")
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    whole = argparse.ArgumentParser(prog="smbserver", description="An SMB 3 server with RDMA.")
+    subparsers = whole.add_subparsers(required=True, metavar="COMMAND")
     for declare in COMMANDS:
         declare(subparsers)
-    parsed = parser.parse_args(arguments)
+    return whole
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand."""
+    parsed = parser().parse_args(arguments)
     try:
         return int(parsed.command(parsed))
     except (ConfigError, ControlUnavailable, PassdbError, OSError) as error:
@@ -137,5 +142,12 @@ def _config(parsed: argparse.Namespace) -> Config:
     return load(parsed.configfile, parsed.option)
 
 
-COMMANDS = (declare_run, declare_status, declare_passwd, serve.declare, bench.declare)
+COMMANDS = (
+    declare_run,
+    declare_status,
+    declare_passwd,
+    testparm.declare,
+    serve.declare,
+    bench.declare,
+)
 """One function per subcommand; it declares its arguments and sets `command`."""

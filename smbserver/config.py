@@ -1,13 +1,12 @@
 """smb.conf: its syntax, and the frozen `Config` that everything else reads.
 
 Sections in brackets, `name = value`, comments after # or ; at the start of a line, a backslash at the end of a line
-continues it. Names are compared without regard to case and blanks, as in Samba.
+continues it. Names are compared without regard to case and to the number of blanks.
 """
 
 from __future__ import annotations
 
 import difflib
-import logging
 import os
 import re
 import socket
@@ -17,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from smbserver.parameters import (
+    GENERAL,
     INVERSE_SYNONYMS,
-    TOLERATED,
-    BadValue,
+    LIMITING,
+    SHARE,
+    WITHOUT_EFFECT,
     General,
     Share,
-    parameters_of,
     server_name,
 )
-
-log = logging.getLogger(__name__)
+from smbserver.values import BadValue
 
 DEFAULT_PATH = "/etc/smbserver/smb.conf"
 GLOBAL_SECTIONS = ("global", "globals")
@@ -45,6 +44,12 @@ class Config:
     """By name in lower case."""
     path: str = ""
     """The file it came from."""
+    share_defaults: Share = field(default_factory=Share)
+    """What [global] says of all shares."""
+    warnings: tuple[str, ...] = ()
+    """What was passed over, though whoever wrote it meant something; a sentence each."""
+    without_effect: tuple[str, ...] = ()
+    """Names of Samba's that are accepted and change nothing."""
 
     def share(self, name: str) -> Share | None:
         """The share of that name, whatever its case."""
@@ -107,22 +112,22 @@ def parse(lines: Iterable[str], path: str = "smb.conf", options: Iterable[str] =
     """Make a `Config` of lines in the syntax of smb.conf."""
     sections: dict[str, dict[str, str]] = {"global": {}}
     spellings: dict[str, str] = {}
+    review = _Review()
     for where, section, name, value in _settings(lines, path):
         key = "global" if section.lower() in GLOBAL_SECTIONS else section.lower()
         spellings.setdefault(key, section)
         settings = sections.setdefault(key, {})
         if name:
-            _check_name(where, key, name)
+            review.look_at(where, key, name)
             settings[name] = value
     for option in options:
         name, equals, value = option.partition("=")
         if not equals:
             raise ConfigError(f"--option {option}: NAME=VALUE is expected")
-        _check_name("--option", "global", _canonical(name))
+        review.look_at("--option", "global", _canonical(name))
         sections["global"][_canonical(name)] = value.strip()
     general = General(**_values(General, sections["global"], path))
-    # Share parameters in [global] are the defaults of all shares.
-    defaults = {key: value for key, value in sections.pop("global").items() if key in SHARE}
+    defaults = {key: value for key, value in sections.pop("global").items() if key in SHARE_NAMES}
     defaults.pop("server smb encrypt", None)
     shares = {}
     for key, settings in sections.items():
@@ -132,12 +137,41 @@ def parse(lines: Iterable[str], path: str = "smb.conf", options: Iterable[str] =
             raise ConfigError(
                 f"{path}: [{spellings[key]}] has no `path`: name the folder that it shares"
             )
-    return Config(general, shares, path)
+    return Config(
+        general,
+        shares,
+        path,
+        Share(**_values(Share, defaults, path)),
+        tuple(review.warnings),
+        tuple(review.without_effect),
+    )
 
 
-GENERAL = parameters_of(General)
-SHARE = parameters_of(Share)
 SHARE_NAMES = frozenset(SHARE) | frozenset(INVERSE_SYNONYMS)
+"""What may stand in the section of a share, and in [global] for all of them."""
+
+
+class _Review:
+    """What is to be said of the names in a file."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+        self.without_effect: dict[str, None] = {}
+
+    def look_at(self, where: str, section: str, name: str) -> None:
+        known = SHARE_NAMES if section != "global" else SHARE_NAMES | frozenset(GENERAL)
+        if name in known:
+            return
+        if name in LIMITING:
+            self.warnings.append(f"{where}: `{name}` would limit access and has no effect here")
+        elif name in WITHOUT_EFFECT or ":" in name:
+            self.without_effect[name] = None
+        elif name in GENERAL:
+            self.warnings.append(f"{where}: `{name}` has an effect in [global] only")
+        else:
+            nearest = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean `{nearest[0]}`?" if nearest else ""
+            self.warnings.append(f"{where}: unknown parameter `{name}` is ignored{hint}")
 
 
 def _settings(lines: Iterable[str], path: str) -> Iterator[tuple[str, str, str, str]]:
@@ -154,15 +188,13 @@ def _settings(lines: Iterable[str], path: str) -> Iterator[tuple[str, str, str, 
         name, equals, value = line.partition("=")
         if not equals:
             raise ConfigError(f"{where}: {line!r} is no setting: write name = value")
-        yield (
-            where,
-            section,
-            _canonical(name),
-            value.strip().strip('"')
-            if value.count('"') == 2
-            and (value.strip().startswith('"') and value.strip().endswith('"'))
-            else value.strip(),
-        )
+        yield where, section, _canonical(name), _unquoted(value.strip())
+
+
+def _unquoted(value: str) -> str:
+    """Without the quotes, if one pair of them holds the whole value."""
+    whole = value.count('"') == 2 and value.startswith('"') and value.endswith('"')
+    return value.strip('"') if whole else value
 
 
 def _joined(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
@@ -187,20 +219,6 @@ def _canonical(name: str) -> str:
     return " ".join(name.lower().split())
 
 
-def _check_name(where: str, section: str, name: str) -> None:
-    known = SHARE_NAMES if section != "global" else SHARE_NAMES | frozenset(GENERAL)
-    if name in known:
-        return
-    if name in TOLERATED or ":" in name:
-        log.debug("%s: `%s` is accepted without effect", where, name)
-    elif name in GENERAL:
-        log.warning("%s: `%s` has an effect in [global] only", where, name)
-    else:
-        nearest = difflib.get_close_matches(name, known, 1)
-        hint = f"; did you mean `{nearest[0]}`?" if nearest else ""
-        log.warning("%s: unknown parameter `%s` is ignored%s", where, name, hint)
-
-
 def _values(
     scope: type[General] | type[Share], settings: Mapping[str, str], path: str
 ) -> dict[str, Any]:
@@ -213,7 +231,7 @@ def _values(
             continue
         member, declaration = declared[target]
         try:
-            values[member] = declaration.parse(value)
+            values[member] = declaration.kind.parse(value)
         except BadValue as error:
             raise ConfigError(f"{path}: {name} = {value}: {error}") from error
         if name in INVERSE_SYNONYMS:

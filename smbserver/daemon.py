@@ -46,6 +46,7 @@ class Daemon:
             "reload": self._reload_operation,
         }
         self._control = ControlSocket(config.control_path, operations)
+        _say(config)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT."""
@@ -104,5 +105,14 @@ class Daemon:
             log.error("the configuration stays as it was: %s", error)
             return
         self._config = self._listener.config = config
+        _say(config)
         self._routes.tell({"op": "reload"})
         log.info("read the configuration again")
+
+
+def _say(config: Config) -> None:
+    """What in the configuration has no effect, once for all processes."""
+    for sentence in config.warnings:
+        log.warning("%s", sentence)
+    if config.without_effect:
+        log.info("accepted without effect: %s", ", ".join(config.without_effect))

@@ -7,95 +7,24 @@ blanks for underscores. Everything else (parsing, the manual, suggestions for mi
 from __future__ import annotations
 
 import dataclasses
-import re
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-
-class BadValue(ValueError):
-    """A value that does not fit its parameter; the sentence says what would."""
-
-
-def text(value: str) -> str:
-    """A string as it stands."""
-    return value
-
-
-def boolean(value: str) -> bool:
-    """yes or no."""
-    word = value.lower()
-    if word in ("yes", "true", "1", "on"):
-        return True
-    if word in ("no", "false", "0", "off"):
-        return False
-    raise BadValue(f"{value!r} is neither yes nor no")
-
-
-def octal(value: str) -> int:
-    """File permission bits in octal."""
-    try:
-        return int(value, 8)
-    except ValueError:
-        raise BadValue(f"{value!r} is no octal number") from None
-
-
-_SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-
-
-def size(value: str) -> int:
-    """A number, with K, M or G for powers of 1024."""
-    match = re.fullmatch(r"(\d+)\s*([KMG]?)B?", value.strip(), re.IGNORECASE)
-    if not match:
-        raise BadValue(f"{value!r} is no number, nor one followed by K, M or G")
-    return int(match[1]) * _SIZE_UNITS[match[2].upper()]
-
-
-def names(value: str) -> tuple[str, ...]:
-    """A list, separated by commas or blanks; quotes keep blanks and commas inside a member."""
-    members = re.findall(r'"([^"]*)"|([^\s,]+)', value)
-    return tuple(quoted or plain for quoted, plain in members)
-
-
-def paths(value: str) -> tuple[str, ...]:
-    """A list of names between slashes, as `veto files` has it."""
-    return tuple(part for part in value.split("/") if part)
-
-
-def choice(**spellings: str) -> Callable[[str], str]:
-    """One of some words; `spellings` gives other words for them, separated by blanks."""
-    canonical = {word: name for name, words in spellings.items() for word in (name, *words.split())}
-
-    def parse(value: str) -> str:
-        try:
-            return canonical[value.lower().replace(" ", "_")]
-        except KeyError:
-            raise BadValue(f"{value!r} is none of {', '.join(sorted(spellings))}") from None
-
-    return parse
-
-
-dialect = choice(
-    smb2_02="smb2",
-    smb2_10="smb2_1",
-    smb3_00="smb3_0",
-    smb3_02="",
-    smb3_11="smb3 default",
-)
-"""A dialect in Samba's spelling."""
-
-encryption = choice(
-    off="no false disabled",
-    if_required="default auto enabled yes true",
-    desired="",
-    required="mandatory",
-)
-
-signing = choice(
-    default="auto yes true enabled desired if_required",
-    required="mandatory",
-    off="no false disabled",
+from smbserver.values import (
+    Kind,
+    boolean,
+    choice,
+    dialect,
+    encryption,
+    names,
+    number,
+    octal,
+    paths,
+    signing,
+    size,
+    text,
 )
 
 
@@ -103,14 +32,19 @@ signing = choice(
 class Parameter:
     """The declaration of one parameter, found in the metadata of its field."""
 
-    parse: Callable[[str], Any]
+    kind: Kind
     documentation: str
     synonyms: tuple[str, ...] = ()
+    reloadable: bool = True
+    """A reload makes a new value count; without it the server must be started again."""
 
 
-def parameter(parse: Callable[[str], Any], default: Any, documentation: str, *synonyms: str) -> Any:
+def parameter(
+    kind: Kind, default: Any, documentation: str, *synonyms: str, reloadable: bool = True
+) -> Any:
     """A dataclass field that is a parameter of the configuration."""
-    return field(default=default, metadata={"parameter": Parameter(parse, documentation, synonyms)})
+    declaration = Parameter(kind, documentation, synonyms, reloadable)
+    return field(default=default, metadata={"parameter": declaration})
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +57,17 @@ class General:
         (),
         "Interfaces to listen on and to offer for more channels: names of interfaces or addresses, each optionally "
         "followed by ;speed=BITS,capability=RSS,capability=RDMA,if_index=N. Empty: all that there are.",
+        reloadable=False,
     )
     bind_interfaces_only: bool = parameter(
-        boolean, False, "Listen on the addresses of `interfaces` only."
+        boolean, False, "Listen on the addresses of `interfaces` only.", reloadable=False
     )
     server_smb_transports: tuple[str, ...] = parameter(
         names,
         ("tcp:445", "smbdirect:445", "smbdirect-iw:5445"),
         "What to listen on: tcp, smbdirect (InfiniBand, RoCE), smbdirect-iw (iWARP), each with a port.",
         "smb ports",
+        reloadable=False,
     )
     server_multi_channel_support: bool = parameter(
         boolean, True, "Let a session use several connections; RDMA needs it."
@@ -161,7 +97,7 @@ class General:
     smb2_max_write: int = parameter(size, 8 << 20, "Bytes of one WRITE.", "smb2 max write size")
     smb2_max_trans: int = parameter(size, 8 << 20, "Bytes of one query or control request.")
     smb2_max_credits: int = parameter(
-        size, 8192, "Requests that one connection may have outstanding."
+        number, 8192, "Requests that one connection may have outstanding."
     )
     map_to_guest: str = parameter(
         choice(never="", bad_user="bad"),
@@ -178,18 +114,23 @@ class General:
         text,
         "",
         "Where accounts and state are kept. Empty: /var/lib/smbserver for root, else under the home directory.",
+        reloadable=False,
     )
     pid_directory: str = parameter(
         text,
         "",
         "Where the control socket is. Empty: /run/smbserver for root, else under XDG_RUNTIME_DIR.",
+        reloadable=False,
     )
     rdma_proxy_socket: str = parameter(
         text,
         "",
         "The control socket of the rdmaproxy to use. Empty: its usual place, or one of our own.",
+        reloadable=False,
     )
-    rdma_pool_size: int = parameter(size, 64 << 20, "Bytes of memory for RDMA of each worker.")
+    rdma_pool_size: int = parameter(
+        size, 64 << 20, "Bytes of memory for RDMA of each worker.", reloadable=False
+    )
     log_level: str = parameter(text, "info", "debug, info, warning or error.", "debuglevel")
 
 
@@ -201,6 +142,9 @@ class Share:
     path: str = parameter(text, "", "The folder that is shared.", "directory")
     comment: str = parameter(text, "", "What the share says of itself.")
     available: bool = parameter(boolean, True, "no: the share is switched off.")
+    browseable: bool = parameter(
+        boolean, True, "no: the share is not in the list that clients show.", "browsable"
+    )
     read_only: bool = parameter(
         boolean, True, "no: files may be changed. Inverse synonym: writable."
     )
@@ -247,44 +191,6 @@ class Share:
 INVERSE_SYNONYMS = {"writable": "read only", "writeable": "read only", "write ok": "read only"}
 """Names that mean the opposite of another parameter."""
 
-TOLERATED = frozenset(
-    {
-        "browsable",
-        "browseable",
-        "cache directory",
-        "deadtime",
-        "disable spoolss",
-        "dns proxy",
-        "force user",
-        "load printers",
-        "lock directory",
-        "log file",
-        "logging",
-        "max connections",
-        "max ip connections",
-        "max log size",
-        "ncalrpc dir",
-        "obey pam restrictions",
-        "panic action",
-        "printcap name",
-        "printing",
-        "private dir",
-        "private directory",
-        "security",
-        "server role",
-        "server services",
-        "server string",
-        "smb direct max read write size",
-        "smbd max io size",
-        "unix extensions",
-        "unix password sync",
-        "usershare allow guests",
-        "vfs objects",
-        "workgroup",
-    }
-)
-"""Names of Samba's that are accepted without effect."""
-
 
 def parameters_of(scope: type[General] | type[Share]) -> dict[str, tuple[str, Parameter]]:
     """Name and synonyms of the parameters of a scope, each with its field and declaration."""
@@ -296,6 +202,42 @@ def parameters_of(scope: type[General] | type[Share]) -> dict[str, tuple[str, Pa
         for name in (member.name.replace("_", " "), *declaration.synonyms):
             found[name] = member.name, declaration
     return found
+
+
+def spelled(values: General | Share, member: str) -> str:
+    """The value of a field as smb.conf has it."""
+    (declared,) = (one for one in dataclasses.fields(values) if one.name == member)
+    kind: Kind = declared.metadata["parameter"].kind
+    return kind.spell(getattr(values, member))
+
+
+GENERAL = parameters_of(General)
+SHARE = parameters_of(Share)
+
+_SAMBA_NAMES = Path(__file__).parent / "samba_names.txt"
+"""The names of Samba's and ksmbd's parameters."""
+
+WITHOUT_EFFECT = frozenset(_SAMBA_NAMES.read_text().splitlines()) - {
+    *GENERAL,
+    *SHARE,
+    *INVERSE_SYNONYMS,
+}
+"""Names that are accepted, so that a configuration of Samba's can be used, and change nothing."""
+
+LIMITING = frozenset(
+    {
+        "access based share enum",
+        "follow symlinks",
+        "hide unreadable",
+        "hide unwriteable files",
+        "ntlm auth",
+        "preexec close",
+        "restrict anonymous",
+        "root preexec close",
+        "username map",
+    }
+)
+"""Those of them that decide who may do what. Whoever sets one is warned."""
 
 
 def server_name(general: General) -> str:

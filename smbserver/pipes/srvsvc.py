@@ -27,8 +27,9 @@ IPC = Share(name="IPC$", comment="IPC Service")
 def interface(config: Config) -> Interface:
     """The calls that are offered, for this configuration."""
     shares = [one for one in config.shares.values() if one.available] + [IPC]
+    shown = [one for one in shares if one.browseable]
     calls = {
-        SHARE_ENUM: partial(_share_enum, shares),
+        SHARE_ENUM: partial(_share_enum, shown),
         SHARE_GET_INFO: partial(_share_get_info, shares),
         SERVER_GET_INFO: partial(_server_get_info, server_name(config.general)),
     }

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from smbserver.config import GENERAL, SHARE, ConfigError, load, parse
-from smbserver.parameters import General, Share, octal
+from smbserver.config import ConfigError, load, parse
+from smbserver.parameters import GENERAL, LIMITING, SHARE, WITHOUT_EFFECT, General, Share, spelled
 
 
 def test_defaults() -> None:
@@ -88,12 +89,41 @@ def test_errors_name_the_place(lines: list[str]) -> None:
         parse(lines)
 
 
-def test_unknown_names_are_told_with_the_nearest(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        parse(["[global]", "smb2 max reed = 1", "foo:bar = 1", "vfs objects = acl_xattr"])
-    (record,) = caplog.records
-    assert "smb2 max read" in record.getMessage()
-    assert "smb.conf:2" in record.getMessage()
+def test_unknown_names_are_told_with_the_nearest() -> None:
+    config = parse(["[global]", "smb2 max reed = 1", "foo:bar = 1", "vfs objects = acl_xattr"])
+    (warning,) = config.warnings
+    assert "smb2 max read" in warning
+    assert "smb.conf:2" in warning
+    assert config.without_effect == ("foo:bar", "vfs objects")
+
+
+def test_who_sets_a_limit_that_does_not_hold_is_warned() -> None:
+    config = parse(["[share]", "path = /x", "hide unreadable = yes", "smb2 max read = 1"])
+    assert ["limit access" in warning for warning in config.warnings] == [True, False]
+    assert "[global] only" in config.warnings[1]
+
+
+def test_names_with_an_effect_are_not_among_those_without() -> None:
+    assert LIMITING < WITHOUT_EFFECT
+    assert not WITHOUT_EFFECT & {*GENERAL, *SHARE}
+
+
+@pytest.mark.interop
+def test_every_name_of_samba_is_known(program: Callable[[str], str]) -> None:
+    shown = subprocess.run(
+        [program("testparm"), "-sv", "/dev/null"], capture_output=True, text=True, check=True
+    ).stdout
+    names = {line.partition("=")[0].strip().lower() for line in shown.splitlines() if "=" in line}
+    assert len(names) > 400
+    assert {one for one in names if ":" not in one} <= {*GENERAL, *SHARE, *WITHOUT_EFFECT}
+
+
+def test_opposites_in_global() -> None:
+    config = parse(
+        ["[global]", "writable = yes", "[a]", "path = /a", "[b]", "path=/b", "read only=1"]
+    )
+    assert [share.read_only for share in config.shares.values()] == [False, True]
+    assert not config.share_defaults.read_only
 
 
 def test_missing_file(tmp_path: Path) -> None:
@@ -112,14 +142,6 @@ def test_every_parameter_is_declared_once_with_its_meaning(
         declaration = member.metadata.get("parameter")
         if declaration is not None:
             assert declaration.documentation.endswith(".")
-            assert declaration.parse(_spelled(member.default, declaration.parse)) == member.default
-
-
-def _spelled(value: object, kind: object) -> str:
-    if kind is octal:
-        return f"{value:o}"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, tuple):
-        return ",".join(value)
-    return str(value)
+            kind = declaration.kind
+            assert kind.parse(spelled(scope(), member.name)) == member.default
+            assert kind.allowed
