@@ -246,6 +246,46 @@ static void test_spent_tokens(void)
 	pair_destroy(&pair);
 }
 
+/*
+ * Who reads a window and invalidates it without waiting for the response is refused: the owner
+ * would hear that the range is its own while what it writes there still left for the peer. The
+ * response is longer than the sockets hold, so it is under way when the Send comes.
+ */
+static void test_invalidated_while_read(void)
+{
+	struct pair pair;
+	struct fabric_window *window;
+	uint32_t token;
+
+	pair_create(&pair, &plain);
+	CHECK(fabric_expose(pair.client.qp, pair.client.region, pair.client.memory, END_MEMORY,
+			    FABRIC_PEER_READS, 5, &window) == 0);
+	token = window->token;
+	for (uint64_t i = 0; i < 4; i++)
+		CHECK(end_post(&pair.server, FABRIC_READ, i, 0, END_MEMORY, token,
+			       window->offset) == 0);
+	CHECK(end_post(&pair.server, FABRIC_SEND_INVALIDATE, 9, 0, 4, token, 0) == 0);
+	TURN_UNTIL(&pair, pair.client.disconnected && pair.server.disconnected);
+	CHECK(pair.client.reason == CLOSE_PROTOCOL_ERROR &&
+	      strstr(pair.client.words, "cannot be invalidated"));
+	CHECK(pair.server.reason == CLOSE_REMOTE_ACCESS);
+	CHECK(end_find(&pair.client, FABRIC_RECEIVE, 2000)->status == FABRIC_FLUSHED);
+	CHECK(end_find(&pair.server, FABRIC_READ, 3)->status != FABRIC_OK);
+	pair_destroy(&pair);
+
+	/* Who waits is served. */
+	pair_create(&pair, &plain);
+	CHECK(fabric_expose(pair.client.qp, pair.client.region, pair.client.memory, END_MEMORY,
+			    FABRIC_PEER_READS, 5, &window) == 0);
+	token = window->token;
+	CHECK(end_post(&pair.server, FABRIC_READ, 1, 0, END_MEMORY, token, window->offset) == 0);
+	TURN_UNTIL(&pair, end_find(&pair.server, FABRIC_READ, 1));
+	CHECK(end_post(&pair.server, FABRIC_SEND_INVALIDATE, 2, 0, 4, token, 0) == 0);
+	TURN_UNTIL(&pair, end_find(&pair.client, FABRIC_RECEIVE, 2000));
+	CHECK(end_find(&pair.client, FABRIC_RECEIVE, 2000)->invalidated_token == token);
+	pair_destroy(&pair);
+}
+
 /* Keys change: a slot that is used again has another token, nearly always. */
 static void test_tokens_differ(void)
 {
@@ -446,6 +486,7 @@ int main(void)
 	test_refused_posts();
 	test_refused_access();
 	test_spent_tokens();
+	test_invalidated_while_read();
 	test_tokens_differ();
 	test_revoke_under_way();
 	test_revoke_under_a_write();
