@@ -79,6 +79,9 @@ void fabric_memory_finish(struct fabric_qp *qp, uint64_t number, enum fabric_sta
 			  const void *bytes);
 /* A Send of the peer. -ENOBUFS: no receive is posted; -EMSGSIZE: it is too small. */
 int fabric_memory_arrive(struct fabric_qp *qp, const void *bytes, uint32_t length);
+/* A Send with Invalidate. -ENOENT: nothing is exposed by this token. */
+int fabric_memory_arrive_invalidating(struct fabric_qp *qp, const void *bytes, uint32_t length,
+				      uint32_t token);
 uint32_t fabric_memory_receives(const struct fabric_qp *qp); /* posted and unused */
 
 #endif

@@ -214,31 +214,46 @@ static struct window *find_window(const struct memory_qp *qp, uint32_t token)
 {
 	struct window *window = qp->windows;
 
-	while (window && (window->base.token != token || !window->valid))
+	while (window && window->base.token != token)
 		window = window->next;
 	return window;
 }
 
+int fabric_memory_arrive_invalidating(struct fabric_qp *base, const void *bytes, uint32_t length,
+				      uint32_t token)
+{
+	struct memory_qp *qp = memory_of(base);
+	struct window *window = find_window(qp, token);
+	struct result **last = qp->results_end;
+	int error;
+
+	if (!window)
+		return -ENOENT;
+	error = fabric_memory_arrive(base, bytes, length);
+	if (error < 0)
+		return error;
+	window->valid = false;
+	(*last)->completion.invalidated = true;
+	(*last)->completion.invalidated_token = token;
+	return 0;
+}
+
 static bool carry_out_send(struct memory_qp *qp, const struct fabric_memory_work *work)
 {
-	struct window *window = find_window(qp->peer, work->remote_token);
+	struct fabric_qp *peer = &qp->peer->base;
 	uint8_t *bytes = malloc(work->length ? work->length : 1);
-	struct result **last = qp->peer->results_end;
 	int error;
 
 	if (!bytes)
 		abort();
 	fabric_memory_gather(work, bytes);
-	error = fabric_memory_arrive(&qp->peer->base, bytes, work->length);
+	if (work->opcode == FABRIC_SEND)
+		error = fabric_memory_arrive(peer, bytes, work->length);
+	else
+		error = fabric_memory_arrive_invalidating(peer, bytes, work->length,
+							  work->remote_token);
 	free(bytes);
-	if (error || work->opcode == FABRIC_SEND)
-		return error == 0;
-	if (!window)
-		return false;
-	window->valid = false;
-	(*last)->completion.invalidated = true;
-	(*last)->completion.invalidated_token = work->remote_token;
-	return true;
+	return error == 0;
 }
 
 /* The peer's memory that a Write or Read names, or NULL. */
@@ -248,7 +263,7 @@ static uint8_t *remote(const struct memory_qp *qp, const struct fabric_memory_wo
 	const struct window *window = find_window(qp->peer, work->remote_token);
 	uint64_t place;
 
-	if (!window || (window->access & access) != access ||
+	if (!window || !window->valid || (window->access & access) != access ||
 	    work->remote_offset < window->base.offset)
 		return NULL;
 	place = work->remote_offset - window->base.offset;

@@ -29,6 +29,7 @@ from smbdirect.events import (
     Established,
     Expose,
     Exposed,
+    Invalidated,
     Limits,
     Post,
     PostReceives,
@@ -271,10 +272,15 @@ class Connection:
         if completion.status is not Status.OK:
             self._note_failure(completion.status)
             return
+        if self.state >= State.DEAD:
+            return
+        token = completion.invalidated
+        if token is not None and self._windows.invalidate(token):
+            self._actions.append(Invalidated(token))
         try:
             if self.state <= State.NEGOTIATING:
                 self._receive_negotiation(completion.message, now)
-            elif self.state < State.DEAD:
+            else:
                 self._receive_transfer(completion.message, now)
         except (Malformed, BrokenFragments) as error:
             self._make_dead(CloseReason.PROTOCOL_ERROR, str(error))

@@ -52,6 +52,8 @@ class Completion:
     """Of a receive: what arrived."""
     descriptor: BufferDescriptor | None = None
     """Of an exposure."""
+    invalidated: int | None = None
+    """Of a receive: the token that the peer's Send with Invalidate has ended."""
 
 
 # What follows: for the queue pair ...
@@ -125,6 +127,13 @@ class Revoked:
 
 
 @dataclass(frozen=True, slots=True)
+class Invalidated:
+    """The peer has ended an exposure; it must still be revoked. Comes before the message that said so."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
 class Writable:
     """Queued bytes fell below SEND_LOW_WATER."""
 
@@ -139,5 +148,6 @@ class Closed:
 
 Action = (
     PostReceives | Post | Expose | Revoke | Disconnect
-    | Established | Deliver | Transferred | Exposed | Revoked | Writable | Closed
+    | Established | Deliver | Transferred | Exposed | Revoked
+    | Invalidated | Writable | Closed
 )  # fmt: skip

@@ -40,6 +40,8 @@ class Window:
     """1: the peer may read, 2: write, 3: both."""
     state: WindowState = WindowState.EXPOSE
     descriptor: BufferDescriptor | None = None
+    invalidated: bool = False
+    """By the peer."""
 
 
 @dataclass(slots=True)
@@ -60,14 +62,28 @@ class Windows:
         self._line.append(place)
 
     def revoke(self, operation: int, token: int) -> None:
+        place = self._find_exposed(token)
+        if place is None:
+            raise Refused(errno.ENOENT)
+        window = self._table[place]
+        window.state = WindowState.REVOKE
+        window.operation = operation
+        self._line.append(place)
+
+    def invalidate(self, token: int) -> bool:
+        """The peer has invalidated a token. True if this ended a window that is exposed, the first time."""
+        place = self._find_exposed(token)
+        if place is None or self._table[place].invalidated:
+            return False
+        self._table[place].invalidated = True
+        return True
+
+    def _find_exposed(self, token: int) -> int | None:
         for place, window in self._table.items():
             exposed = window.state is WindowState.EXPOSED and window.descriptor
             if exposed and exposed.token == token:
-                window.state = WindowState.REVOKE
-                window.operation = operation
-                self._line.append(place)
-                return
-        raise Refused(errno.ENOENT)
+                return place
+        return None
 
     def post(self, queue: SendQueue) -> list[tuple[int, Window]]:
         """Those that go to the queue pair now, as far as the send queue has room."""

@@ -131,6 +131,12 @@ static void on_revoked(void *owner, uint64_t operation, enum fabric_status statu
 	record->status = status;
 }
 
+static void on_invalidated(void *owner, uint32_t token, nanoseconds now)
+{
+	(void)now;
+	note(owner, DRIVEN_INVALIDATED)->token = token;
+}
+
 static void on_writable(void *owner, nanoseconds now)
 {
 	(void)now;
@@ -152,6 +158,7 @@ static const struct smbd_events events = {
 	.transferred = on_transferred,
 	.exposed = on_exposed,
 	.revoked = on_revoked,
+	.invalidated = on_invalidated,
 	.writable = on_writable,
 	.closed = on_closed,
 };
@@ -271,6 +278,12 @@ void driven_establish(struct driven *driven)
 int driven_arrive(struct driven *driven, const uint8_t *bytes, uint32_t length)
 {
 	return fabric_memory_arrive(driven->qp, bytes, length);
+}
+
+int driven_arrive_invalidating(struct driven *driven, const uint8_t *bytes, uint32_t length,
+			       uint32_t token)
+{
+	return fabric_memory_arrive_invalidating(driven->qp, bytes, length, token);
 }
 
 void driven_finish(struct driven *driven, uint64_t number, uint32_t status, const uint8_t *bytes)

@@ -30,6 +30,7 @@ enum driven_kind {
 	DRIVEN_TRANSFERRED, /* id: operation, status, offset: bytes moved */
 	DRIVEN_EXPOSED,	    /* id: operation, status, offset, token, length */
 	DRIVEN_REVOKED,	    /* id: operation, status */
+	DRIVEN_INVALIDATED, /* token */
 	DRIVEN_WRITABLE,
 	DRIVEN_CLOSED, /* status: close reason; bytes: words */
 };
@@ -65,6 +66,8 @@ void driven_facts(struct driven *driven, struct driven_facts *ret);
 /* The fabric's side. What was arranged is handed over by driven_deliver. */
 void driven_establish(struct driven *driven);
 int driven_arrive(struct driven *driven, const uint8_t *bytes, uint32_t length);
+int driven_arrive_invalidating(struct driven *driven, const uint8_t *bytes, uint32_t length,
+			       uint32_t token);
 void driven_finish(struct driven *driven, uint64_t number, uint32_t status, const uint8_t *bytes);
 void driven_lose(struct driven *driven, uint32_t reason);
 void driven_deliver(struct driven *driven, uint64_t now);

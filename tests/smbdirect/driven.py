@@ -25,6 +25,7 @@ from smbdirect.events import (
     Established,
     Expose,
     Exposed,
+    Invalidated,
     Limits,
     Post,
     PostReceives,
@@ -113,6 +114,8 @@ class Both:
         self.did: list[Action] = []
         self.posted: list[Posted] = []
         self.delivered: dict[int, bytes] = {}
+        self.tokens: list[int] = []
+        """Of all that was ever exposed."""
         self.operations = itertools.count(1)
         self.memory = bytearray(
             b"".join(number.to_bytes(8, "big") for number in range(REGION_SIZE // 8))
@@ -193,6 +196,8 @@ class Both:
             self._pending.append(Completion(Tag.EXPOSE, action.index))
         elif isinstance(action, Revoke):
             self._pending.append(Completion(Tag.REVOKE, action.index))
+        elif isinstance(action, Exposed) and action.descriptor:
+            self.tokens.append(action.descriptor.token)
         elif isinstance(action, Deliver):
             self.delivered[next(self._deliveries)] = action.message
         elif isinstance(action, Closed):
@@ -212,6 +217,7 @@ class Both:
             lib.DRIVEN_TRANSFERRED: lambda r: (Transferred, r.id, r.status, r.offset),
             lib.DRIVEN_EXPOSED: lambda r: (Exposed, r.id, r.status),
             lib.DRIVEN_REVOKED: lambda r: (Revoked, r.id, r.status),
+            lib.DRIVEN_INVALIDATED: lambda r: (Invalidated, r.token),
             lib.DRIVEN_WRITABLE: lambda r: (Writable,),
             lib.DRIVEN_CLOSED: lambda r: (Closed, r.status, self._bytes(r).decode()),
         }
@@ -290,9 +296,19 @@ class Both:
             assert self.lib.driven_arrive(self.c, message, len(message)) < 0
             return False
         assert self.lib.driven_arrive(self.c, message, len(message)) == 0
-        self.receives -= 1
-        self._pending.append(Completion(Tag.RECEIVE, message=message))
+        self._arrived(Completion(Tag.RECEIVE, message=message))
         return True
+
+    def arrive_invalidating(self, message: bytes, token: int) -> bool:
+        """A Send with Invalidate. False: nothing is exposed by this token, or no receive holds it."""
+        result = self.lib.driven_arrive_invalidating(self.c, message, len(message), token)
+        if result == 0:
+            self._arrived(Completion(Tag.RECEIVE, message=message, invalidated=token))
+        return bool(result == 0)
+
+    def _arrived(self, completion: Completion) -> None:
+        self.receives -= 1
+        self._pending.append(completion)
 
     def finish(self, posted: Posted, status: Status = Status.OK, data: bytes = b"") -> None:
         """A work request is carried out; a Send or Write, with all Sends and Writes before it."""
@@ -422,7 +438,9 @@ class Both:
         return self.python.state
 
 
-_COMPARED = {Post, Established, Deliver, Transferred, Exposed, Revoked, Writable, Closed}
+_COMPARED = {
+    Post, Established, Deliver, Transferred, Exposed, Revoked, Invalidated, Writable, Closed,
+}  # fmt: skip
 
 
 def _plain(action: Action) -> tuple[Any, ...]:
@@ -435,6 +453,8 @@ def _plain(action: Action) -> tuple[Any, ...]:
             return (Transferred, operation, status, count)
         case Exposed(operation, status) | Revoked(operation, status):
             return (type(action), operation, status)
+        case Invalidated(token):
+            return (Invalidated, token)
         case Closed(reason, words):
             return (Closed, reason, words)
     return (type(action),)

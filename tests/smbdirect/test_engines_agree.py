@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from smbdirect.connection import SECOND, Config, Role, State
-from smbdirect.events import CloseReason, Exposed, Limits
+from smbdirect.events import CloseReason, Limits
 from smbdirect.pdu import (
     BufferDescriptor,
     DataTransfer,
@@ -253,10 +253,20 @@ class Engines(RuleBasedStateMachine):
     @precondition(lambda self: self._alive())
     @rule(data=st.data())
     def revoke(self, data: st.DataObject) -> None:
-        tokens = [
-            d.descriptor.token for d in self.both.did if isinstance(d, Exposed) and d.descriptor
-        ]
-        self.both.revoke(data.draw(st.sampled_from([*tokens, 7])))
+        self.both.revoke(data.draw(st.sampled_from([*self.both.tokens, 7])))
+
+    @precondition(lambda self: self._in(State.ESTABLISHED) and self.both.tokens)
+    @rule(data=st.data())
+    def invalidate(self, data: st.DataObject) -> None:
+        """A message of one segment, or the rest of one, ends an exposure; also one that has ended."""
+        if not self.both.python.credits.receive:
+            return
+        length = min(self.announced or 1, self.both.python.max_receive_size - 24)
+        message = DataTransfer(4, 0, 0, max(self.announced - length, 0), bytes(length)).pack()
+        token = data.draw(st.sampled_from(self.both.tokens))
+        if self.both.arrive_invalidating(message, token):
+            self.announced = max(self.announced - length, 0)
+        self.both.deliver()
 
     @precondition(lambda self: self.both is not None and self.both.delivered)
     @rule(count=st.integers(1, 20))

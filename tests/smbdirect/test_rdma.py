@@ -7,7 +7,17 @@ from collections.abc import Callable
 import pytest
 
 from smbdirect.connection import Config, Role
-from smbdirect.events import CloseReason, Expose, Exposed, Limits, Post, Revoked, Transferred
+from smbdirect.events import (
+    CloseReason,
+    Deliver,
+    Expose,
+    Exposed,
+    Invalidated,
+    Limits,
+    Post,
+    Revoked,
+    Transferred,
+)
 from smbdirect.pdu import BufferDescriptor, DataTransfer
 from smbdirect.rdma import Direction
 from smbdirect.sendqueue import Opcode, Status, Work
@@ -208,6 +218,37 @@ def test_expose_and_revoke(make: Make) -> None:
     assert not both.revoke(window.descriptor.token)
     both.deliver()
     assert both.did == [Revoked(2, Status.OK)]
+
+
+def test_an_exposure_that_the_peer_invalidated_is_told_once_and_before_its_message(
+    make: Make,
+) -> None:
+    both = make(Role.CLIENT)
+    both.expose(0, 100, 3)
+    both.deliver()
+    (token,) = both.tokens
+    answer = DataTransfer(255, 0, payload=b"answer").pack()
+    assert both.arrive_invalidating(answer, token)
+    both.deliver()
+    assert both.did[:2] == [Invalidated(token), Deliver(b"answer")]
+    assert both.arrive_invalidating(answer, token)
+    both.deliver()
+    assert Invalidated(token) not in both.did
+    assert both.revoke(token)
+    both.deliver()
+    assert both.did == [Revoked(2, Status.OK)]
+    assert not both.arrive_invalidating(answer, token)
+
+
+def test_an_invalidation_of_what_is_being_revoked_is_not_told(make: Make) -> None:
+    both = make(Role.CLIENT)
+    both.expose(0, 100, 3)
+    both.deliver()
+    (token,) = both.tokens
+    assert both.arrive_invalidating(DataTransfer(255, 0, payload=b"answer").pack(), token)
+    assert both.revoke(token)
+    both.deliver()
+    assert Invalidated(token) not in both.did
 
 
 def test_exposures_wait_for_the_send_queue(make: Make) -> None:
