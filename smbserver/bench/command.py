@@ -107,7 +107,7 @@ async def theirs(
     measurements: list[Measurement] = []
     password = secrets.token_urlsafe(9)
     for tuning in smbd.TUNINGS:
-        running = smbd.running_smbd(folder / tuning, tuning, SHARE, files, password)
+        running = smbd.running(folder / tuning, tuning, SHARE, files, password)
         try:
             server = stack.enter_context(running)
         except smbd.SmbdMissing as error:

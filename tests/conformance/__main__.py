@@ -11,8 +11,8 @@ import logging
 import os
 import sys
 
-from smbserver.bench.smbd import SmbdMissing
 from smbserver.own_server import unwind_on_sigterm
+from smbserver.own_smbd import SmbdMissing
 from tests.conformance import record, smbtorture
 from tests.conformance.accounts import Accounts, accounts
 from tests.conformance.our_server import Faults, our_server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import os
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
@@ -11,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from smbserver.bench import smbd as samba
 from smbserver.client import Tree, connect
 from smbserver.own_server import LOOPBACK, OwnServer
+from smbserver.own_smbd import SmbdMissing, program, running_smbd
 from smbserver.wire.create import CreateDisposition, FileAttributes
 from smbserver.wire.file_information import (
     FileBasicInformation,
@@ -47,8 +48,8 @@ def ours(server: OwnServer) -> Account:
 def theirs(server: OwnServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     """smbd on the same folder."""
     try:
-        samba.program()
-    except samba.SmbdMissing as missing:
+        program()
+    except SmbdMissing as missing:
         pytest.skip(str(missing))
     try:
         os.setxattr(server.path, "user.probe", b"")
@@ -56,10 +57,10 @@ def theirs(server: OwnServer, tmp_path_factory: pytest.TempPathFactory) -> Itera
     except OSError:
         pytest.skip("the file system of the test's folder holds no extended attributes")
     folder, password = tmp_path_factory.mktemp("smbd"), secrets.token_urlsafe(9)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(samba.TUNINGS, "streams", "    vfs objects = streams_xattr\n")
-        with samba.running_smbd(folder, "streams", "both", server.path, password) as running:
-            yield Account(running.port, running.user, password, "both")
+    user = getpass.getuser()
+    section = ("[both]", f"path = {server.path}", "read only = no")
+    with running_smbd(folder, {user: password}, ("vfs objects = streams_xattr", *section)) as smbd:
+        yield Account(smbd.port, user, password, "both")
 
 
 def at(account: Account, work: Callable[[Tree], Awaitable[None]]) -> None:

@@ -3,54 +3,19 @@
 from __future__ import annotations
 
 import getpass
-import os
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from smbserver import own_server
-from smbserver.own_server import LOOPBACK, OwnServer, free_port, started, tcp_answers
+from smbserver.own_server import OwnServer, free_port
+from smbserver.own_smbd import SmbdMissing, running_smbd
 
 PASSWORD = "Secret-1"
 
-CONFIGURATION = """\
-[global]
-    netbios name = JUDGE
-    workgroup = WORKGROUP
-    server role = standalone server
-    interfaces = lo
-    bind interfaces only = yes
-    smb ports = {port}
-    disable netbios = yes
-    private dir = {folder}/private
-    lock directory = {folder}/lock
-    state directory = {folder}/state
-    cache directory = {folder}/cache
-    pid directory = {folder}/pid
-    ncalrpc dir = {folder}/ncalrpc
-    log file = {folder}/log
-    log level = 1
-    passdb backend = tdbsam:{folder}/private/passdb.tdb
-    map to guest = never
-    load printers = no
-    printing = bsd
-    printcap name = /dev/null
-    disable spoolss = yes
-    server min protocol = SMB2_02
-    server multi channel support = yes
-    ea support = yes
-    vfs objects = streams_xattr
-[share]
-    path = {folder}/share
-    read only = no
-[sealed]
-    path = {folder}/share
-    read only = no
-    smb encrypt = required
-"""
+SEALED = "smb encrypt = required"
 
 
 @dataclass(frozen=True)
@@ -63,29 +28,26 @@ class Target:
     path: Path
 
 
+def section(name: str, path: Path, *more: str) -> tuple[str, ...]:
+    return (f"[{name}]", f"path = {path}", "read only = no", *more)
+
+
 @pytest.fixture(scope="session")
-def smbd(
-    tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], str]
-) -> Iterator[Target]:
+def smbd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """A running smbd; skipped where it is missing or cannot run."""
-    if os.geteuid() != 0:
-        pytest.skip("smbd runs as root only")
-    binary, folder, port = program("smbd"), tmp_path_factory.mktemp("smbd"), free_port()
-    for name in ("private", "lock", "state", "cache", "pid", "ncalrpc", "share"):
-        (folder / name).mkdir(mode=0o700)
-    configuration = folder / "smb.conf"
-    configuration.write_text(CONFIGURATION.format(port=port, folder=folder))
-    user = getpass.getuser()
-    subprocess.run(
-        [program("smbpasswd"), "-c", configuration, "-L", "-s", "-a", user],
-        input=f"{PASSWORD}\n{PASSWORD}\n",
-        text=True,
-        check=True,
-        capture_output=True,
+    folder, user = tmp_path_factory.mktemp("smbd"), getpass.getuser()
+    shared = folder / "share"
+    shared.mkdir(mode=0o700)
+    lines = (
+        *("server multi channel support = yes", "ea support = yes", "vfs objects = streams_xattr"),
+        *section("share", shared),
+        *section("sealed", shared, SEALED),
     )
-    command = (binary, "--foreground", "--no-process-group", f"--configfile={configuration}")
-    with started(command, folder / "output", lambda: tcp_answers(LOOPBACK, port)):
-        yield Target(port, user, PASSWORD, folder / "share")
+    try:
+        with running_smbd(folder, {user: PASSWORD}, lines) as running:
+            yield Target(running.port, user, PASSWORD, shared)
+    except SmbdMissing as missing:
+        pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="session")
@@ -94,7 +56,7 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     folder = tmp_path_factory.mktemp("ours")
     shared = folder / "share"
     shared.mkdir()
-    sealed = ("[sealed]", f"path = {shared}", "read only = no", "smb encrypt = required")
+    sealed = section("sealed", shared, SEALED)
     made = OwnServer(
         folder=folder, path=shared, port=free_port(), rdma_port=free_port(), options=sealed
     )
