@@ -11,33 +11,17 @@ import errno
 import os
 import threading
 from dataclasses import asdict, dataclass
-from enum import IntEnum
 from types import TracebackType
 from typing import Any, Self
 
 from rdmaproxy._engine import ffi, lib
+from smbdirect.close_reason import CloseReason
 
 WORDS_SIZE = 256
 """Bytes of a sentence that the engine writes, its end included."""
 
 FABRICS = {"iwarp": 0, "verbs": 1}
 FABRIC_NAMES = {number: name for name, number in FABRICS.items()}
-
-
-class CloseReason(IntEnum):
-    """Why a connection ended: docs/channel.md, the table of reasons."""
-
-    NONE = 0
-    BY_PEER = 1
-    BY_WORKER = 2
-    PEER_LOST = 3
-    PROTOCOL_ERROR = 4
-    NEGOTIATION = 5
-    TIMEOUT = 6
-    REMOTE_ACCESS = 7
-    WORKER_ERROR = 8
-    LIMIT = 9
-    SHUTDOWN = 10
 
 
 class EngineError(Exception):

@@ -22,7 +22,8 @@ from weakref import WeakKeyDictionary
 
 from smbdirect import frames
 from smbdirect.channel_facts import ChannelFacts
-from smbdirect.frames import Access, CloseReason, FrameType, Status
+from smbdirect.close_reason import CloseReason
+from smbdirect.frames import Access, FrameType, Status
 from smbdirect.message_memory import MessageMemory
 from smbdirect.outgoing import Buffer, Outgoing
 from smbdirect.pdu import BufferDescriptor

@@ -18,11 +18,11 @@ from enum import Enum, IntEnum
 from typing import TYPE_CHECKING
 
 from smbdirect import pdu
+from smbdirect.close_reason import CloseReason
 from smbdirect.credits import CREDITS_MIN, Credits
 from smbdirect.events import (
     Action,
     Closed,
-    CloseReason,
     Completion,
     Deliver,
     Disconnect,

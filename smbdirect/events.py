@@ -7,26 +7,10 @@ comes back with its completion.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 
+from smbdirect.close_reason import CloseReason
 from smbdirect.pdu import Buffer, BufferDescriptor
 from smbdirect.sendqueue import SEND_QUEUE, Status, Tag, Work
-
-
-class CloseReason(IntEnum):
-    """Why a connection ended; those of csrc/path.h that an engine gives."""
-
-    NONE = 0
-    BY_PEER = 1
-    BY_WORKER = 2
-    PEER_LOST = 3
-    PROTOCOL_ERROR = 4
-    NEGOTIATION = 5
-    TIMEOUT = 6
-    REMOTE_ACCESS = 7
-    WORKER_ERROR = 8
-    LIMIT = 9
-    SHUTDOWN = 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,21 +73,6 @@ STATUS_WORDS: dict[int, str] = {
 }
 
 
-class CloseReason(IntEnum):
-    """Why a connection ended; the numbers are those of csrc/path.h."""
-
-    BY_PEER = 1
-    BY_WORKER = 2
-    PEER_LOST = 3
-    PROTOCOL_ERROR = 4
-    NEGOTIATION = 5
-    TIMEOUT = 6
-    REMOTE_ACCESS = 7
-    WORKER_ERROR = 8
-    LIMIT = 9
-    SHUTDOWN = 10
-
-
 class Access(IntFlag):
     """What a peer may do with an exposed range."""
 

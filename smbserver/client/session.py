@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Self
 
 from smbdirect.channel import ChannelClosed
+from smbdirect.close_reason import CloseReason
 from smbdirect.control import Proxy
-from smbdirect.frames import CloseReason
 from smbdirect.pool import Pool, PoolRange
 from smbserver.client import secure_negotiate
 from smbserver.client.connection import PLAIN, Connection, InFlight, Protection, Request, Response

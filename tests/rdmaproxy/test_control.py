@@ -21,7 +21,8 @@ from rdmaproxy import control
 from rdmaproxy.config import load
 from rdmaproxy.control import Allowed, ControlUnavailable, Credentials
 from rdmaproxy.daemon import CONNECTS_MAX, LISTENERS_MAX, Daemon
-from rdmaproxy.engine import CloseReason, ConnectFailed, EngineError
+from rdmaproxy.engine import ConnectFailed, EngineError
+from smbdirect.close_reason import CloseReason
 from smbdirect.control import Proxy, ProxyError, ProxyUnavailable
 from tests.rdmaproxy.fake_engine import FakeEngine
 from tests.rdmaproxy.running import run

@@ -20,8 +20,9 @@ import pytest
 
 from smbdirect import frames
 from smbdirect.channel import Access, Channel, ChannelClosed, RdmaWrite, TransferFailed
+from smbdirect.close_reason import CloseReason
 from smbdirect.control import Proxy, ProxyError, ProxyUnavailable
-from smbdirect.frames import CloseReason, FrameType, Status
+from smbdirect.frames import FrameType, Status
 from smbdirect.pdu import BufferDescriptor
 from smbdirect.pool import PAGE, Pool
 from tests.rdmaproxy.running import Daemon, channels, held, run, running, until

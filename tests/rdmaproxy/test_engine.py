@@ -17,7 +17,6 @@ import pytest
 from rdmaproxy import engine as module
 from rdmaproxy.engine import (
     ChannelReady,
-    CloseReason,
     ConnectFailed,
     Connection,
     ConnectionClosed,
@@ -27,6 +26,7 @@ from rdmaproxy.engine import (
     Event,
     Totals,
 )
+from smbdirect.close_reason import CloseReason
 
 CSRC = Path(__file__).resolve().parents[2] / "csrc"
 PATIENCE = 20

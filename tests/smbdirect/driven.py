@@ -14,11 +14,11 @@ from typing import Any
 
 from cffi import FFI
 
+from smbdirect.close_reason import CloseReason
 from smbdirect.connection import SECOND, Config, Connection, Role, State
 from smbdirect.events import (
     Action,
     Closed,
-    CloseReason,
     Completion,
     Deliver,
     Disconnect,

@@ -23,7 +23,8 @@ from smbdirect.channel import (
     RdmaWrite,
 )
 from smbdirect.channel_facts import ChannelFacts
-from smbdirect.frames import CloseReason, FrameType, Status
+from smbdirect.close_reason import CloseReason
+from smbdirect.frames import FrameType, Status
 from smbdirect.outgoing import GATHER_MAX, IOV_MAX, JOIN_BELOW, SEND_HIGH_WATER
 from smbdirect.pdu import BufferDescriptor
 from smbdirect.pool import PAGE, Pool

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from smbdirect.close_reason import CloseReason
 from smbdirect.connection import SECOND, Config, Role, State
-from smbdirect.events import CloseReason, Deliver, Established, Limits, Writable
+from smbdirect.events import Deliver, Established, Limits, Writable
 from smbdirect.pdu import (
     STATUS_NOT_SUPPORTED,
     DataTransfer,

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from smbdirect.close_reason import CloseReason
 from smbdirect.connection import Config, State
-from smbdirect.events import CloseReason, Limits, PostReceives
+from smbdirect.events import Limits, PostReceives
 from smbdirect.pdu import DataTransfer, NegotiateRequest
 from tests.smbdirect.driven import REQUEST, Both, closed, messages, sent, told, transfers
 

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from smbdirect.close_reason import CloseReason
 from smbdirect.connection import SECOND, Config, Role, State
-from smbdirect.events import CloseReason, Limits
+from smbdirect.events import Limits
 from smbdirect.pdu import (
     BufferDescriptor,
     DataTransfer,

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from smbdirect.close_reason import CloseReason
 from smbdirect.connection import Role
-from smbdirect.events import CloseReason, Post
+from smbdirect.events import Post
 from smbdirect.fragments import BrokenFragments, Incoming, Outgoing
 from smbdirect.pdu import DataTransfer, NegotiateRequest, NegotiateResponse
 from smbdirect.sendqueue import Opcode

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from smbdirect.close_reason import CloseReason
 from smbdirect.connection import Config, Role
 from smbdirect.events import (
-    CloseReason,
     Deliver,
     Expose,
     Exposed,
