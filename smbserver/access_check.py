@@ -53,7 +53,7 @@ def token_of(user: User) -> frozenset[Sid]:
     identity = identity_of(user.uid)
     sids = {unix_user(user.uid), EVERYONE, NETWORK, BUILTIN_USERS, unix_group(identity.gid)}
     sids.update(unix_group(gid) for gid in identity.groups)
-    if not user.guest:
+    if not (user.guest or user.anonymous):
         sids.add(AUTHENTICATED_USERS)
     if user.uid == 0:
         sids.add(BUILTIN_ADMINISTRATORS)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from smbserver.tree import Tree
 
 NOBODY = 65534
-"""The group of a user whom the system does not know."""
+"""User and group of whom the system does not know."""
 
 _SYS_SETGROUPS = {"x86_64": 116, "aarch64": 159, "riscv64": 159}
 """The C library's setgroups would change all threads."""
@@ -86,6 +86,19 @@ def identity_of(uid: int) -> Identity:
     except KeyError:
         return Identity(uid, NOBODY, ())
     return Identity(uid, user.pw_gid, tuple(os.getgrouplist(user.pw_name, user.pw_gid)))
+
+
+def user_id(name: str) -> int:
+    """The Unix user id of a name; that of nobody where the system does not know it.
+
+    The server's own where it cannot act as others.
+    """
+    if os.geteuid() != 0:
+        return os.geteuid()
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return NOBODY
 
 
 def acting_for(tree: Tree | None) -> Identity:

@@ -59,8 +59,8 @@ def attach(service: Service) -> None:
         session = service.sessions.get(packet["session"])
         if (
             session is not None
-            and session.user is not None
-            and packet["user"] == _who(session.user)
+            and session.owner is not None
+            and packet["user"] == _who(session.owner)
         ):
             service.counters["sessions_ended_by_another_worker"] += 1
             service.end_session(session)

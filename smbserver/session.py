@@ -47,6 +47,8 @@ class User:
     uid: int
     """The Unix user id of the account."""
     guest: bool = False
+    anonymous: bool = False
+    """Somebody who did not say who he is; only a session that somebody else has set up can become his."""
 
 
 @dataclass(slots=True, eq=False)
@@ -71,6 +73,9 @@ class Session:
     """Dialect and algorithms of the connection it was set up on; every other one must fit them."""
     state: SessionState = SessionState.IN_PROGRESS
     user: User | None = None
+    """On whose behalf its requests are served now."""
+    owner: User | None = None
+    """Who set it up: nobody else binds a channel to it or reauthenticates, but anonymously."""
     keys: Keys | None = None
     """Of the first authentication. Bindings are signed with its signing key even when that connection is gone."""
     signer: Signer | None = None

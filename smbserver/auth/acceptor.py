@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 
 from spnego._context import GSSMech
 from spnego._negotiate import NegotiateProxy
@@ -12,6 +11,7 @@ from spnego._spnego import NegTokenInit
 
 from smbserver.auth.ntlm import NtlmAcceptor, UnknownUser
 from smbserver.auth.passdb import Passdb
+from smbserver.identity import user_id
 from smbserver.session import User
 from smbserver.wire.status import NtStatus, StatusError
 
@@ -27,9 +27,10 @@ ACCEPT_COMPLETED = bytes.fromhex("a1073005a0030a0100")
 class Acceptor:
     """One authentication. `step` until `user` is set."""
 
-    def __init__(self, passdb: Passdb, guest: str | None = None) -> None:
-        self._guest = guest
-        """The name that unknown users get; None: they are refused."""
+    def __init__(self, passdb: Passdb, guest_account: str, *, map_to_guest: bool = False) -> None:
+        """`guest_account`: as whom unknown users count, with `map_to_guest`, and anonymous ones."""
+        self._guest_account = guest_account
+        self._map_to_guest = map_to_guest
         self._legs = 0
         self._ntlm = NtlmAcceptor(passdb)
         self._context = _spnego(self._ntlm)
@@ -54,19 +55,24 @@ class Acceptor:
             first = self._legs == 1
             status = NtStatus.INVALID_PARAMETER if first else NtStatus.LOGON_FAILURE
             raise StatusError(status) from error
-        account = self._ntlm.account
-        if self._context.complete and account is not None:
-            self.user = User(account.name, account.uid)
+        if self._context.complete:
+            self.user = self._authenticated()
             self.session_key = self._ntlm.session_key
         elif not answer:
             raise StatusError(NtStatus.LOGON_FAILURE)
         return answer
 
+    def _authenticated(self) -> User:
+        account = self._ntlm.account
+        if account is None:
+            return User(self._guest_account, user_id(self._guest_account), anonymous=True)
+        return User(account.name, account.uid)
+
     def _admit_guest(self, token: bytes, name: str) -> bytes:
-        if self._guest is None:
+        if not self._map_to_guest:
             log.info("authentication failed: %r has no account", name)
             raise StatusError(NtStatus.LOGON_FAILURE)
-        self.user = User(self._guest, os.geteuid(), guest=True)
+        self.user = User(self._guest_account, user_id(self._guest_account), guest=True)
         return b"" if token.startswith(b"NTLMSSP\0") else ACCEPT_COMPLETED
 
 

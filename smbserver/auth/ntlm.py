@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import os
+import struct
 from typing import TYPE_CHECKING
 
 from spnego._context import ContextReq
@@ -19,11 +20,9 @@ from spnego._ntlm_raw.messages import (
     AvFlags,
     AvId,
     NegotiateFlags,
-    NTClientChallengeV2,
-    TargetInfo,
 )
 from spnego.channel_bindings import GssChannelBindings
-from spnego.exceptions import NegotiateOptions
+from spnego.exceptions import BadMICError, NegotiateOptions
 
 from smbserver.wire.status import NtStatus, StatusError
 
@@ -38,6 +37,11 @@ LONGEST_OLD_RESPONSE = 24
 
 KEY_SIZE = 16
 """Bytes of every NTLM key."""
+
+_PAIRS_AT = PROOF_SIZE + 28
+"""Where the AV_PAIRs of an NTLMv2 response begin ([MS-NLMP] 2.2.2.7)."""
+_PAIR = struct.Struct("<HH")
+_FLAGS = struct.Struct("<I")
 
 
 class UnknownUser(Exception):
@@ -60,13 +64,16 @@ class NtlmAcceptor(NTLMProxy):
         self._mic_expected = False
         self.account: Account | None = None
         """Who it is, once the response was right."""
+        self.anonymous = False
+        """It is nobody in particular, and says so."""
 
     def _step_accept_authenticate(
         self, token: bytes, channel_bindings: GssChannelBindings | None
     ) -> None:
         message = Authenticate.unpack(token)
-        account = self._find(message)
-        base_key = self._check_response(message, account)
+        account = None if _is_anonymous(message) else self._find(message)
+        # [MS-NLMP] 3.3.2: the SessionBaseKey of nobody is zeros.
+        base_key = self._check_response(message, account) if account else bytes(KEY_SIZE)
         flags = NegotiateFlags(message.flags)
         if flags & NegotiateFlags.key_exch and flags & (NegotiateFlags.sign | NegotiateFlags.seal):
             encrypted = message.encrypted_random_session_key or b""
@@ -76,19 +83,35 @@ class NtlmAcceptor(NTLMProxy):
         else:
             self._session_key = base_key
         self._check_mic(message)
-        if account.disabled:
+        if account is not None and account.disabled:
             # Only who knows the password learns that the account is switched off.
             raise StatusError(NtStatus.ACCOUNT_DISABLED)
         self._context_attr = flags
         self._complete = True
-        self.account = account
+        self.account, self.anonymous = account, account is None
+
+    def verify(self, data: bytes, mic: bytes) -> int:
+        """A mechListMIC (RFC 4178 section 5). Nobody's proves nothing, since everybody knows the key.
+
+        It is calculated all the same: the key stream of the answer goes on behind it.
+        """
+        try:
+            return super().verify(data, mic)
+        except BadMICError:
+            if not self.anonymous:
+                raise
+        return 0
+
+    def _reset_ntlm_crypto_state(self, outgoing: bool = True) -> None:
+        """Without extended session security, as anonymous clients have it, both directions share a stream."""
+        if self._context_attr & NegotiateFlags.extended_session_security:
+            super()._reset_ntlm_crypto_state(outgoing)
 
     def _find(self, message: Authenticate) -> Account:
-        if not message.user_name:
-            raise StatusError(NtStatus.ACCESS_DENIED, words="anonymous clients are not served")
-        account = self._passdb.find(message.user_name)
+        name = message.user_name or ""
+        account = self._passdb.find(name)
         if account is None:
-            raise UnknownUser(message.user_name)
+            raise UnknownUser(name)
         return account
 
     def _check_response(self, message: Authenticate, account: Account) -> bytes:
@@ -96,14 +119,14 @@ class NtlmAcceptor(NTLMProxy):
         response = message.nt_challenge_response or b""
         if account.nt_hash is None or len(response) <= LONGEST_OLD_RESPONSE:
             raise StatusError(NtStatus.LOGON_FAILURE)
-        target_info = _target_info(response)
+        av_flags = _av_flags(response)
         challenge = self._temp_challenge
         assert challenge is not None
         key = ntowfv2(message.user_name or "", account.nt_hash, message.domain_name)
         proof = hmac_md5(key, (challenge.server_challenge or b"") + response[PROOF_SIZE:])
         if not hmac.compare_digest(proof, response[:PROOF_SIZE]):
             raise StatusError(NtStatus.LOGON_FAILURE)
-        self._mic_expected = bool(target_info.get(AvId.flags, 0) & AvFlags.mic)
+        self._mic_expected = bool(av_flags & AvFlags.mic)
         return hmac_md5(key, proof)
 
     def _check_mic(self, message: Authenticate) -> None:
@@ -124,10 +147,23 @@ class NtlmAcceptor(NTLMProxy):
             raise StatusError(NtStatus.LOGON_FAILURE)
 
 
-def _target_info(response: bytes) -> TargetInfo:
-    """The AV_PAIRs of an NTLMv2 response ([MS-NLMP] 2.2.2.7)."""
+def _is_anonymous(message: Authenticate) -> bool:
+    """[MS-NLMP] 3.2.5.1.2: neither a name nor a response, or one zero for it."""
+    response = message.lm_challenge_response or b"\0"
+    return not (message.user_name or message.nt_challenge_response) and response == b"\0"
+
+
+def _av_flags(response: bytes) -> int:
+    """MsvAvFlags of the AV_PAIRs of an NTLMv2 response, a list that must be whole ([MS-NLMP] 2.2.2.1)."""
+    at, flags = _PAIRS_AT, 0
     try:
-        return NTClientChallengeV2.unpack(response[PROOF_SIZE:]).av_pairs
-    except Exception as error:
+        while True:
+            kind, length = _PAIR.unpack_from(response, at)
+            if kind == AvId.eol:
+                return flags
+            if kind == AvId.flags:
+                (flags,) = _FLAGS.unpack_from(response, at + _PAIR.size)
+            at += _PAIR.size + length
+    except struct.error as error:
         words = "the target information cannot be read"
         raise StatusError(NtStatus.INVALID_PARAMETER, words=words) from error

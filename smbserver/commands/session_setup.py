@@ -68,8 +68,11 @@ def _acceptor(connection: Connection) -> Acceptor:
     if len(connection.authentications) >= MAX_AUTHENTICATIONS:
         raise StatusError(NtStatus.INSUFFICIENT_RESOURCES)
     general = connection.service.config.general
-    guest = general.guest_account if general.map_to_guest == "bad_user" else None
-    return Acceptor(connection.service.passdb, guest)
+    return Acceptor(
+        connection.service.passdb,
+        general.guest_account,
+        map_to_guest=general.map_to_guest == "bad_user",
+    )
 
 
 def _begin_session(call: Call) -> Authentication:
@@ -113,8 +116,9 @@ def _begin_binding(call: Call) -> Authentication:
     session = connection.service.sessions.get(session_id)
     if session is None:
         raise StatusError(NtStatus.USER_SESSION_DELETED)
+    bound = connection.bindings.get(session_id)
     if call.header.is_signed:
-        call.signer = session.signer
+        call.signer = bound.signer if bound is not None else session.signer
     _check_binding(call, session)
     authentication = connection.authentications.get(session_id)
     if authentication is None:
@@ -150,15 +154,17 @@ def _check_binding(call: Call, session: Session) -> None:
         raise StatusError(NtStatus.INVALID_PARAMETER)
     if session.client_guid != connection.client_guid:
         raise StatusError(NtStatus.USER_SESSION_DELETED)
-    if session.state is not SessionState.VALID or session.id in connection.bindings:
+    if session.state is not SessionState.VALID:
         raise StatusError(NtStatus.REQUEST_NOT_ACCEPTED)
-    if session.signer is None:
+    if call.signer is None:
         raise StatusError(NtStatus.NOT_SUPPORTED)
     if len(session.bindings) >= MAX_CHANNELS:
         raise StatusError(NtStatus.INSUFFICIENT_RESOURCES)
-    if not session.signer.verify(call.message):
+    if not call.signer.verify(call.message):
         connection.count("bad_signatures")
         raise StatusError(NtStatus.ACCESS_DENIED)
+    if session.id in connection.bindings:
+        raise StatusError(NtStatus.REQUEST_NOT_ACCEPTED)
 
 
 # 4. The last leg
@@ -170,16 +176,18 @@ def _finish(
     connection, session = call.connection, authentication.session
     user = authentication.acceptor.user
     assert user is not None
+    reauthenticated = not authentication.binding and session.state is SessionState.VALID
+    if user.anonymous and not reauthenticated:
+        raise StatusError(NtStatus.ACCESS_DENIED, words="anonymous clients are not served")
     if authentication.binding:
         _finish_binding(call, authentication, user)
-    elif session.state is SessionState.VALID:
-        if user != session.user:
-            raise StatusError(NtStatus.ACCESS_DENIED)
-        call.signer = connection.bindings[session.id].signer
+    elif reauthenticated:
+        _finish_reauthentication(call, session, user)
     else:
         _finish_session(call, request, authentication, user)
     connection.authentications.pop(session.id, None)
     flags = SessionFlags.IS_GUEST if user.guest else 0
+    flags |= SessionFlags.IS_NULL if user.anonymous else 0
     if session.encrypt_data:
         flags |= SessionFlags.ENCRYPT_DATA
     reply = Reply(SessionSetupResponse(answer, flags).pack())
@@ -230,11 +238,19 @@ def _finish_session(
         session.signing_required = bool(required)
         policy = service.config.general.server_smb_encrypt
         session.encrypt_data = policy in ("desired", "required") and session.cipher is not None
-    session.user = user
+    session.user = session.owner = user
     _end_previous(call, request.previous_session_id, user)
     session.state = SessionState.VALID
     connection.bind(Binding(session, connection, session.signer))
     call.signer = session.signer
+
+
+def _finish_reauthentication(call: Call, session: Session, user: User) -> None:
+    """What is open stays open; what is opened from now on is opened by this user."""
+    if user != session.owner and not user.anonymous:
+        raise StatusError(NtStatus.ACCESS_DENIED)
+    session.user = user
+    call.signer = call.connection.bindings[session.id].signer
 
 
 def _check_policy(connection: Connection, user: User, signing_required: bool) -> None:
@@ -248,7 +264,7 @@ def _check_policy(connection: Connection, user: User, signing_required: bool) ->
 def _finish_binding(call: Call, authentication: Authentication, user: User) -> None:
     """The new channel signs with a key of its own; it is what signs this response."""
     connection, session = call.connection, authentication.session
-    if user != session.user:
+    if user != session.owner:
         raise StatusError(NtStatus.ACCESS_DENIED)
     if not authentication.acceptor.session_key:
         raise StatusError(NtStatus.NOT_SUPPORTED)
@@ -267,7 +283,7 @@ def _end_previous(call: Call, previous_id: int, user: User) -> None:
     """[MS-SMB2] 3.3.5.5.3: the session that the same user had before a reconnect ends first."""
     service = call.connection.service
     previous = service.sessions.get(previous_id)
-    if previous is not None and previous.user == user and previous_id != call.header.session_id:
+    if previous is not None and previous.owner == user and previous_id != call.header.session_id:
         service.end_session(previous)
 
 

@@ -7,10 +7,23 @@ import pytest
 import spnego
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from spnego._ntlm_raw.crypto import rc4k
+from spnego._ntlm_raw.messages import Authenticate, Negotiate, NegotiateFlags
 
 from smbserver.auth.acceptor import ACCEPT_COMPLETED, MAX_LEGS, Acceptor, initial_token
 from smbserver.auth.passdb import Passdb
+from smbserver.identity import user_id
+from smbserver.session import User
 from smbserver.wire.status import NtStatus, StatusError
+
+FLAGS = (
+    NegotiateFlags.unicode
+    | NegotiateFlags.ntlm
+    | NegotiateFlags.sign
+    | NegotiateFlags.always_sign
+    | NegotiateFlags.key_exch
+    | NegotiateFlags.key_128
+)
 
 
 @pytest.fixture
@@ -18,6 +31,10 @@ def passdb(tmp_path: Path) -> Passdb:
     passdb = Passdb(tmp_path / "smbpasswd")
     passdb.set_password("Älice", "wonderland", uid=12)
     return passdb
+
+
+def acceptor_of(passdb: Passdb, *, map_to_guest: bool = False) -> Acceptor:
+    return Acceptor(passdb, "nobody", map_to_guest=map_to_guest)
 
 
 def client(user: str, password: str, protocol: str = "negotiate") -> Any:
@@ -35,7 +52,7 @@ def run(acceptor: Acceptor, initiator: Any) -> None:
 @pytest.mark.parametrize("protocol", ["negotiate", "ntlm"])
 @pytest.mark.parametrize("user", ["Älice", "älice", "DOMAIN\\ÄLICE", "älice@realm"])
 def test_right_password(passdb: Passdb, protocol: str, user: str) -> None:
-    acceptor, initiator = Acceptor(passdb), client(user, "wonderland", protocol)
+    acceptor, initiator = acceptor_of(passdb), client(user, "wonderland", protocol)
     if "@" in user:
         with pytest.raises(StatusError) as error:
             run(acceptor, initiator)
@@ -50,7 +67,7 @@ def test_right_password(passdb: Passdb, protocol: str, user: str) -> None:
 
 @pytest.mark.parametrize(("user", "password"), [("Älice", "no"), ("bob", "x"), ("Älice", "")])
 def test_wrong_password(passdb: Passdb, user: str, password: str) -> None:
-    acceptor = Acceptor(passdb)
+    acceptor = acceptor_of(passdb)
     with pytest.raises(StatusError) as error:
         run(acceptor, client(user, password))
     assert error.value.status == NtStatus.LOGON_FAILURE
@@ -58,22 +75,47 @@ def test_wrong_password(passdb: Passdb, user: str, password: str) -> None:
 
 
 def test_guest(passdb: Passdb) -> None:
-    acceptor, initiator = Acceptor(passdb, "nobody"), client("bob", "x")
+    acceptor, initiator = acceptor_of(passdb, map_to_guest=True), client("bob", "x")
     assert acceptor.step(initiator.step(acceptor.step(initiator.step()))) == ACCEPT_COMPLETED
     assert acceptor.user is not None
     assert acceptor.user.guest
+    assert acceptor.user.uid == user_id("nobody")
     assert not acceptor.session_key
+
+
+def test_anonymous(passdb: Passdb) -> None:
+    """What smbclient sends: no extended session security, one zero for a response, a key encrypted with zeros."""
+    acceptor = acceptor_of(passdb)
+    acceptor.step(Negotiate(FLAGS).pack())
+    key = bytes(range(16))
+    token = Authenticate(
+        FLAGS, b"\0", b"", encrypted_session_key=rc4k(bytes(16), key), workstation="client"
+    )
+    acceptor.step(token.pack())
+    assert acceptor.user == User("nobody", user_id("nobody"), anonymous=True)
+    assert acceptor.session_key == key
+
+
+@pytest.mark.parametrize("pairs", [b"", b"\1\0\4\0ab", b"\x11\xa2\x08\x81" + bytes(40)])
+def test_target_information_that_is_not_whole(passdb: Passdb, pairs: bytes) -> None:
+    acceptor = acceptor_of(passdb)
+    acceptor.step(Negotiate(FLAGS).pack())
+    response = bytes(16) + b"\1\1" + bytes(26) + pairs
+    token = Authenticate(FLAGS, b"", response, username="Älice")
+    with pytest.raises(StatusError) as error:
+        acceptor.step(token.pack())
+    assert error.value.status == NtStatus.INVALID_PARAMETER
 
 
 def test_old_responses_are_refused(passdb: Passdb, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LM_COMPAT_LEVEL", "1")
     with pytest.raises(StatusError) as error:
-        run(Acceptor(passdb), client("Älice", "wonderland", "ntlm"))
+        run(acceptor_of(passdb), client("Älice", "wonderland", "ntlm"))
     assert error.value.status == NtStatus.LOGON_FAILURE
 
 
 def test_legs_are_bounded(passdb: Passdb) -> None:
-    acceptor = Acceptor(passdb)
+    acceptor = acceptor_of(passdb)
     acceptor._legs = MAX_LEGS
     with pytest.raises(StatusError):
         acceptor.step(client("a", "b").step())
@@ -87,7 +129,7 @@ def test_initial_token_is_a_neg_token_init() -> None:
 @given(st.binary(max_size=300))
 def test_any_first_token_ends_in_a_status(passdb: Passdb, token: bytes) -> None:
     for start in (b"", b"NTLMSSP\0", b"NTLMSSP\0\1\0\0\0", b"\x60", b"\xa1"):
-        acceptor = Acceptor(passdb)
+        acceptor = acceptor_of(passdb)
         try:
             acceptor.step(start + token)
         except StatusError as error:
@@ -100,7 +142,7 @@ def test_any_first_token_ends_in_a_status(passdb: Passdb, token: bytes) -> None:
 def test_a_damaged_second_token_admits_nobody_else(
     passdb: Passdb, changes: list[tuple[int, int]]
 ) -> None:
-    acceptor, initiator = Acceptor(passdb), client("Älice", "wonderland", "ntlm")
+    acceptor, initiator = acceptor_of(passdb), client("Älice", "wonderland", "ntlm")
     token = bytearray(initiator.step(acceptor.step(initiator.step())))
     for at, value in changes:
         token[at % len(token)] = value
@@ -109,4 +151,5 @@ def test_a_damaged_second_token_admits_nobody_else(
     except StatusError:
         assert acceptor.user is None
     else:
-        assert acceptor.user is None or acceptor.user.name == "Älice"
+        user = acceptor.user
+        assert user is None or user.anonymous or user.name == "Älice"
