@@ -59,6 +59,7 @@ class Notifier:
         opened.on_close.append(self.close)
 
     def _follow(self, tree: bool) -> None:
+        WATCHES.follow()  # what lies there has happened before
         try:
             with acting_for(self._opened.tree):
                 self._changes.follow(tree=tree)

@@ -34,7 +34,7 @@ class ShareName:
 def parse_name(name: str) -> ShareName:
     """Takes a name of CREATE, rename or link apart; refuses what no file can be called.
 
-    `/` parts folders too, as with Samba: some clients send it.
+    `/` parts folders too, and `..` leads up, as far as the share's root, as with Samba: some clients send them.
     """
     name = name.replace("/", "\\")
     if name.startswith("\\"):
@@ -43,16 +43,20 @@ def parse_name(name: str) -> ShareName:
     base, stream, must_be = _split_stream(last)
     if ":" in folder:
         raise StatusError(NtStatus.OBJECT_NAME_INVALID)
-    components = tuple(part for part in (*folder.split("\\"), base) if part)
-    for part in components:
-        check_component(part)
-    return ShareName(components, stream, must_be)
+    components: list[str] = []
+    for part in (*folder.split("\\"), base):
+        if part == "..":
+            if not components:
+                raise StatusError(NtStatus.OBJECT_PATH_SYNTAX_BAD)
+            components.pop()
+        elif part:
+            check_component(part)
+            components.append(part)
+    return ShareName(tuple(components), stream, must_be)
 
 
 def check_component(part: str) -> None:
-    """Refuses `.`, `..`, reserved characters, and what does not fit into a Linux directory entry."""
-    if part == "..":
-        raise StatusError(NtStatus.OBJECT_PATH_SYNTAX_BAD)
+    """Refuses `.`, reserved characters, and what does not fit into a Linux directory entry."""
     if part == "." or not is_shown(part):
         raise StatusError(NtStatus.OBJECT_NAME_INVALID)
 

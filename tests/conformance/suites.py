@@ -107,7 +107,7 @@ _OPTIONS = {
         "torture:beyond_final_zero=4096",
     ),
 }
-_LIMITS = {"maxfid": 300.0, "secleak": 120.0, "lease": 120.0}
+_LIMITS = {"maxfid": 300.0, "secleak": 120.0, "lease": 120.0, "notify": 120.0}
 
 _APART = (
     Suite("smb2.session", tests=("reauth4",), account=ADMINISTRATOR),

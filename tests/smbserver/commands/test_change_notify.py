@@ -38,6 +38,7 @@ async def test_told_between_and_during_requests(tmp_path: Path) -> None:
         tree = await session.tree("share")
         folder = await tree.open_directory()
         first = asyncio.ensure_future(notify(folder, flags=1))
+        await asyncio.sleep(0)
         await tree.make_directory("d")
         assert await first == [(FileAction.ADDED, "d")]
         await tree.make_directory("d\\e")
@@ -53,6 +54,7 @@ async def test_too_much_is_forgotten(tmp_path: Path) -> None:
         tree = await session.tree("share")
         folder = await tree.open_directory()
         first = asyncio.ensure_future(notify(folder, room=20))
+        await asyncio.sleep(0)
         await tree.make_directory("a long name")
         with pytest.raises(StatusError, match="NOTIFY_ENUM_DIR"):
             await first
