@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +12,9 @@ import pytest
 
 from smbserver.own_server import OwnServer
 from smbserver.vfs.names import fold
+from tests.interop.conftest import FOREIGN_SECONDS, digest
 
 pytestmark = pytest.mark.interop
-
-MIB = 1 << 20
-SIZE = 64 * MIB
-LARGE_SIZE = 1024 * MIB
-TIMEOUT = 100
-"""Seconds for one run of smbclient."""
 
 NAMES = ("with spaces.txt", "Größe äöüß.txt", "Umläut 😀🎉.txt", "a&b + c'd.txt")
 
@@ -54,7 +47,7 @@ def run(program: Callable[[str], str], server: OwnServer) -> Run:
             ],
             capture_output=True,
             text=True,
-            timeout=TIMEOUT,
+            timeout=FOREIGN_SECONDS,
             check=False,
             env={**os.environ, "LC_ALL": "C.UTF-8"},
         )
@@ -64,19 +57,7 @@ def run(program: Callable[[str], str], server: OwnServer) -> Run:
     return commands
 
 
-@pytest.fixture(scope="module")
-def content(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of SIZE random bytes."""
-    path = tmp_path_factory.mktemp("content") / "content"
-    path.write_bytes(os.urandom(SIZE))
-    return path
-
-
-def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()
-
-
+@pytest.mark.timeout(3 * FOREIGN_SECONDS)
 @pytest.mark.parametrize(("dialect", "protection"), PROTECTIONS)
 def test_a_session(
     run: Run, server: OwnServer, content: Path, tmp_path: Path, dialect: str, protection: str
@@ -90,6 +71,7 @@ def test_a_session(
     assert digest(server.path / "folder" / "file") == digest(content)
     session(f"get folder\\file {back}", "rename folder\\file moved")
     assert digest(back) == digest(content)
+    back.unlink()
     assert sorted(os.listdir(server.path)) == ["folder", "moved"]
     assert "moved" in session("ls")
     session("del moved", "rmdir folder")
@@ -148,18 +130,9 @@ def test_wrong_names_are_refused(run: Run, server: OwnServer, tmp_path: Path) ->
     (server.path / "out").unlink()
 
 
-@pytest.mark.slow
-def test_a_large_file(run: Run, server: OwnServer, tmp_path: Path) -> None:
-    if shutil.disk_usage(tmp_path).free < 4 * LARGE_SIZE:
-        pytest.skip(f"{tmp_path} has no room for three files of {LARGE_SIZE} bytes")
-    source, back = tmp_path / "source", tmp_path / "back"
-    with source.open("wb") as file:
-        for _ in range(LARGE_SIZE // SIZE):
-            file.write(os.urandom(SIZE))
-    run(f"put {source} large", f"get large {back}", "del large")
-    assert digest(back) == digest(source)
-    for path in (source, back):
-        path.unlink()
+def test_the_client_sees_what_a_dialect_cannot(run: Run) -> None:
+    with pytest.raises(AssertionError, match="doesn't support SMB3 encryption"):
+        run("ls", dialect="SMB2_02", protection="encrypt")
 
 
 def test_shares_are_listed(program: Callable[[str], str], server: OwnServer) -> None:

@@ -47,10 +47,10 @@ from smbprotocol.open import (  # noqa: E402
 from smbprotocol.session import Session  # noqa: E402
 from smbprotocol.tree import TreeConnect  # noqa: E402
 
+from tests.interop.conftest import FOREIGN_SECONDS, MIB, digest  # noqa: E402
+
 pytestmark = pytest.mark.interop
 
-MIB = 1 << 20
-SIZE = 64 * MIB
 SECURITY = [
     (Dialects.SMB_2_0_2, False),
     (Dialects.SMB_2_1_0, False),
@@ -130,10 +130,12 @@ def delete(one: Open) -> None:
     one.close()
 
 
+@pytest.mark.timeout(3 * FOREIGN_SECONDS)
 @pytest.mark.parametrize(("dialect", "encrypt"), SECURITY)
-def test_a_session(connect: Connect, server: OwnServer, dialect: int, encrypt: bool) -> None:
+def test_a_session(
+    connect: Connect, server: OwnServer, content: Path, dialect: int, encrypt: bool
+) -> None:
     tree = connect(dialect, encrypt)
-    content = os.urandom(SIZE)
     step = min(tree.session.connection.max_write_size, tree.session.connection.max_read_size, MIB)
     folder = opened(
         tree,
@@ -143,14 +145,16 @@ def test_a_session(connect: Connect, server: OwnServer, dialect: int, encrypt: b
         CreateOptions.FILE_DIRECTORY_FILE,
     )
     one = opened(tree, "folder\\file", disposition=CreateDisposition.FILE_CREATE)
-    for offset in range(0, SIZE, step):
-        assert one.write(content[offset : offset + step], offset) == step
+    size = content.stat().st_size
+    with content.open("rb") as file:
+        for offset in range(0, size, step):
+            assert one.write(file.read(step), offset) == step
     one.flush()
     back = hashlib.blake2b()
-    for offset in range(0, SIZE, step):
+    for offset in range(0, size, step):
         back.update(one.read(offset, step))
-    assert back.digest() == hashlib.blake2b(content).digest()
-    assert (server.path / "folder" / "file").read_bytes() == content
+    assert back.hexdigest() == digest(content)
+    assert digest(server.path / "folder" / "file") == digest(content)
     entries = folder.query_directory("*", FileInformationClass.FILE_ID_BOTH_DIRECTORY_INFORMATION)
     names = [entry["file_name"].get_value().decode("utf-16-le") for entry in entries]
     assert names == [".", "..", "file"]
