@@ -64,9 +64,9 @@ conformance: setup ## Samba's smbtorture against our server and its record; SUIT
 	@SUITES="$(SUITES)" RECORD="$(RECORD)" SMBD="$(SMBD)" $(RUN) -m tests.conformance
 
 .PHONY: fuzz
-fuzz: setup ## every fuzz target for SECONDS_PER_TARGET=60, property tests long
+fuzz: setup ## every fuzz target and property test for about SECONDS_PER_TARGET=60 each
 	@FUZZ_SECONDS=$(SECONDS_PER_TARGET) $(RUN) -m pytest tests/fuzz --timeout 86400
-	@HYPOTHESIS_PROFILE=long $(RUN) -m pytest -m hypothesis --timeout 86400
+	@FUZZ_SECONDS=$(SECONDS_PER_TARGET) $(RUN) -m pytest -m hypothesis --timeout 86400
 
 .PHONY: lab
 lab: labsetup ## in a VM: Soft-RoCE, siw, and the Linux kernel as client; about 15 minutes

@@ -12,11 +12,16 @@ from hypothesis import HealthCheck, settings
 
 from smbserver import own_server
 from smbserver.own_server import OwnServer, RunningProxy
+from tests.effort import EXAMPLES, examples
 
 # No deadlines: the machine may be busy, and time is not what property tests are about.
-settings.register_profile("quick", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("long", settings.get_profile("quick"), max_examples=20_000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+settings.register_profile(
+    "effort",
+    max_examples=examples(EXAMPLES),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("effort")
 
 PROGRAM_FOLDERS = ("/usr/sbin", "/usr/local/sbin")
 """Where servers live, which an ordinary user's PATH may not name."""

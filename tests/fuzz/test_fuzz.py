@@ -1,24 +1,26 @@
 """Builds every fuzz target with libFuzzer under the sanitizers and runs it for a moment.
 
 A target is tests/fuzz/fuzz_NAME.c; its first line names the files of csrc/ that it needs, as for
-the C tests. FUZZ_SECONDS says how long each runs: 3 as a smoke test, more with `make fuzz`.
+the C tests.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.effort import FUZZ_SECONDS
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SANITIZE = ["-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"]
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-Wall", "-Wextra", "-Werror", *SANITIZE]
 INCLUDE = ["-I", str(ROOT / "csrc"), "-I", str(ROOT / "tests" / "csrc")]
-FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", "3"))
+SMOKE_SECONDS = 3
+SECONDS = FUZZ_SECONDS or SMOKE_SECONDS
 BUILD_SECONDS = 180
 MEMORY_MIB = 1024
 
@@ -37,7 +39,7 @@ def findings(folder: Path) -> str:
     return "\n".join(f"{path.name}: {path.read_bytes()[:4096].hex()}" for path in inputs)
 
 
-@pytest.mark.timeout(BUILD_SECONDS + FUZZ_SECONDS + 60)
+@pytest.mark.timeout(BUILD_SECONDS + SECONDS + 60)
 @pytest.mark.parametrize("target", sorted(HERE.glob("fuzz_*.c")), ids=lambda target: target.stem)
 def test_fuzz(target: Path, tmp_path: Path) -> None:
     program = tmp_path / target.stem
@@ -48,13 +50,13 @@ def test_fuzz(target: Path, tmp_path: Path) -> None:
     run = subprocess.run(
         [
             str(program),
-            f"-max_total_time={FUZZ_SECONDS}",
+            f"-max_total_time={SECONDS}",
             f"-rss_limit_mb={MEMORY_MIB}",
             f"-artifact_prefix={artifacts}/",
         ],
         check=False,
         capture_output=True,
         text=True,
-        timeout=FUZZ_SECONDS + 60,
+        timeout=SECONDS + 60,
     )
     assert run.returncode == 0, f"{run.stderr[-4000:]}\n{findings(artifacts)}"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smbdirect import frames, outgoing
@@ -28,6 +28,7 @@ from smbdirect.frames import FrameType, Status
 from smbdirect.outgoing import GATHER_MAX, IOV_MAX, JOIN_BELOW, SEND_HIGH_WATER
 from smbdirect.pdu import BufferDescriptor
 from smbdirect.pool import PAGE, Pool
+from tests.effort import tries
 from tests.smbdirect.far_end import (
     FACTS,
     TCP,
@@ -42,7 +43,7 @@ from tests.smbdirect.far_end import (
 # -- framing
 
 
-@settings(max_examples=40, deadline=None)
+@tries(40)
 @given(
     st.lists(st.binary(max_size=300), max_size=20),
     st.lists(st.integers(1, 400), min_size=1, max_size=50),
@@ -198,7 +199,7 @@ def test_what_does_not_belong_ends_the_channel_with_a_sentence(
     run(story)
 
 
-@settings(max_examples=150, deadline=None)
+@tries(150)
 @given(st.binary(max_size=600), st.booleans())
 def test_no_bytes_make_a_channel_do_more_than_close(noise: bytes, tcp: bool) -> None:
     async def story() -> None:

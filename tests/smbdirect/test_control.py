@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smbdirect import control
 from smbdirect.control import Proxy, ProxyError, ProxyUnavailable, default_control_path
+from tests.effort import tries
 
 CHANNEL = {
     "connection": 5,
@@ -274,7 +275,7 @@ def test_being_turned_away_is_told() -> None:
     run(story)
 
 
-@settings(max_examples=80, deadline=None)
+@tries(80)
 @given(
     st.one_of(
         st.binary(min_size=1, max_size=200),

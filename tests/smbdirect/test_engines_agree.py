@@ -24,6 +24,7 @@ from smbdirect.pdu import (
 )
 from smbdirect.rdma import Direction
 from smbdirect.sendqueue import Status
+from tests.effort import examples
 from tests.smbdirect.driven import REGION_SIZE, Both, build
 
 engine = functools.cache(build)
@@ -306,7 +307,7 @@ class Engines(RuleBasedStateMachine):
 
 
 Engines.TestCase.settings = settings(
-    max_examples=120,
+    max_examples=examples(120),
     stateful_step_count=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

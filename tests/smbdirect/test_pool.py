@@ -8,10 +8,11 @@ import os
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smbdirect.pool import PAGE, RECENT_MAX, Pool, PoolExhausted, PoolRange
+from tests.effort import tries
 
 
 def test_the_file_can_neither_shrink_nor_grow_nor_lose_its_seals() -> None:
@@ -93,7 +94,7 @@ def test_lengths_are_positive(length: int) -> None:
 STEPS = st.lists(st.tuples(st.booleans(), st.integers(1, 6 * PAGE), st.integers(0, 100)))
 
 
-@settings(max_examples=60)
+@tries(60)
 @given(STEPS)
 def test_ranges_never_overlap_and_nothing_is_lost(steps: list[tuple[bool, int, int]]) -> None:
     pool = Pool(32 * PAGE)

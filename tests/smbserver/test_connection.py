@@ -5,7 +5,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smbdirect.channel import Channel, ChannelClosed
@@ -29,6 +29,7 @@ from smbserver.wire.status import NtStatus, StatusError
 from smbserver.wire.transform import TransformHeader
 from smbserver.wire.tree_connect import TreeConnectRequest
 from smbserver.wire.write import WriteRequest
+from tests.effort import tries
 from tests.smbserver.in_process import InProcess, in_loop, serving
 
 ECHO = b"\4\0\0\0"
@@ -285,9 +286,7 @@ BODIES: list[tuple[int, bytes]] = [
 damage = st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=5)
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
-)
+@tries(60)
 @given(
     requests=st.lists(
         st.tuples(st.sampled_from(BODIES), damage, st.booleans(), st.integers(0, 300)),
@@ -337,12 +336,14 @@ async def _send_damaged(
         pass
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
+@tries(60)
+@given(
+    st.lists(st.binary(max_size=300), min_size=1, max_size=4),
+    st.booleans(),
+    st.sampled_from(["bare", "header", "transform"]),
 )
-@given(st.lists(st.binary(max_size=300), min_size=1, max_size=4), st.booleans(), st.booleans())
 def test_arbitrary_messages(
-    tmp_path: Path, messages: list[bytes], negotiated: bool, framed: bool
+    tmp_path: Path, messages: list[bytes], negotiated: bool, begin: str
 ) -> None:
     async def body() -> None:
         async with serving(tmp_path) as running:
@@ -352,7 +353,9 @@ def test_arbitrary_messages(
                 await channel.receive()
             for number, message in enumerate(messages, 1):
                 header = Header(command=len(message) % 20, message_id=number, credits=5)
-                channel.send((header.pack() if framed else b"") + message)
+                seal = TransformHeader(bytes(16), bytes(16), len(message), number)
+                begins = {"bare": b"", "header": header.pack(), "transform": seal.pack()}
+                channel.send(begins[begin] + message)
             await still_serves(running)
             assert not running.service.counters["internal_errors"]
 

@@ -21,14 +21,13 @@ from smbserver import client
 from smbserver.own_server import OwnServer
 from smbserver.wire.lock import LockElement, LockFlags
 from smbserver.wire.status import NtStatus, StatusError
+from tests.effort import examples
 
 READ, WRITE, DELETE = 1, 2, 4
 RIGHTS = {READ: 0x00120089, WRITE: 0x00120116, DELETE: 0x00010080}
 STEPS = 40
-QUICK_EXAMPLES = 12
+EXAMPLES = 12
 """About ten seconds."""
-LONG_EXAMPLES = 250
-"""Ten thousand operations, in a few minutes."""
 
 bits = st.integers(0, 7)
 offsets = st.integers(0, 12)
@@ -162,8 +161,9 @@ class TwoClients(RuleBasedStateMachine):
 @pytest.mark.hypothesis
 def test_two_clients(server: OwnServer) -> None:
     TwoClients.server = server
-    examples = LONG_EXAMPLES if settings().max_examples > LONG_EXAMPLES else QUICK_EXAMPLES
     run_state_machine_as_test(
         TwoClients,
-        settings=settings(max_examples=examples, stateful_step_count=STEPS, deadline=None),
+        settings=settings(
+            max_examples=examples(EXAMPLES), stateful_step_count=STEPS, deadline=None
+        ),
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import spnego
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from spnego._ntlm_raw.crypto import rc4k
 from spnego._ntlm_raw.messages import Authenticate, Negotiate, NegotiateFlags
@@ -15,6 +15,7 @@ from smbserver.auth.passdb import Passdb
 from smbserver.identity import user_id
 from smbserver.session import User
 from smbserver.wire.status import NtStatus, StatusError
+from tests.effort import tries
 
 FLAGS = (
     NegotiateFlags.unicode
@@ -125,7 +126,7 @@ def test_initial_token_is_a_neg_token_init() -> None:
     assert initial_token()[:1] == b"\x60"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@tries(200)
 @given(st.binary(max_size=300))
 def test_any_first_token_ends_in_a_status(passdb: Passdb, token: bytes) -> None:
     for start in (b"", b"NTLMSSP\0", b"NTLMSSP\0\1\0\0\0", b"\x60", b"\xa1"):
@@ -137,7 +138,7 @@ def test_any_first_token_ends_in_a_status(passdb: Passdb, token: bytes) -> None:
         assert acceptor.user is None
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@tries(200)
 @given(st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=6))
 def test_a_damaged_second_token_admits_nobody_else(
     passdb: Passdb, changes: list[tuple[int, int]]

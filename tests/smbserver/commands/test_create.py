@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smbserver import access
@@ -15,6 +15,7 @@ from smbserver.wire.create import CreateAction, CreateDisposition, CreateOptions
 from smbserver.wire.create_contexts import CreateContext, find_context
 from smbserver.wire.errors import Malformed
 from smbserver.wire.status import NtStatus, StatusError
+from tests.effort import tries
 
 from .conftest import Server
 
@@ -274,11 +275,7 @@ def test_a_pipe_that_nobody_serves(server: Server) -> None:
     server.tree.vfs = vfs
 
 
-@settings(
-    max_examples=300,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@tries(300)
 @given(
     name=st.text(st.characters(), max_size=12) | st.text(alphabet="aA.\\:*/$DAT\0ü", max_size=16),
     fields=st.fixed_dictionaries(

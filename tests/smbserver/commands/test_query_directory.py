@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smbserver import access
@@ -19,6 +19,7 @@ from smbserver.wire.query_directory import (
     QueryDirectoryResponse,
 )
 from smbserver.wire.status import NtStatus, StatusError
+from tests.effort import tries
 
 from .conftest import Server
 
@@ -128,9 +129,7 @@ def test_entries_that_went_meanwhile_and_links_out_are_left_out(
     assert names(query(server, folder)) == ["..", "a b.TXT", "folder", "größe 😀.md"]
 
 
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@tries(300)
 @given(
     kind=st.integers(0, 65),
     pattern=st.text(st.characters(), max_size=8) | st.text(alphabet='*?<>".a\0/\\:', max_size=8),

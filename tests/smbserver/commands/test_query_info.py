@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smbserver import access
@@ -20,6 +20,7 @@ from smbserver.wire.negotiate import Dialect
 from smbserver.wire.query_info import InfoType, QueryInfoRequest, QueryInfoResponse
 from smbserver.wire.security_descriptor import SecurityDescriptor, unix_user
 from smbserver.wire.status import NtStatus, StatusError
+from tests.effort import tries
 
 from .conftest import Server
 
@@ -188,9 +189,7 @@ def test_security(server: Server, file_id: FileId) -> None:
     assert refused.value.data == len(raw).to_bytes(4, "little")
 
 
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@tries(300)
 @given(
     of=st.integers(0, 5), kind=st.integers(0, 70), room=st.integers(0, 200), more=st.integers(0, 31)
 )

@@ -6,7 +6,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smbdirect.pool import Pool
@@ -22,6 +22,7 @@ from smbserver.wire.rdma_channel import RdmaChannel
 from smbserver.wire.read import ReadRequest, ReadResponse
 from smbserver.wire.status import NtStatus, StatusError
 from smbserver.wire.write import WriteRequest, WriteResponse
+from tests.effort import tries
 
 from .conftest import FakeChannel, Server
 
@@ -245,11 +246,7 @@ def test_a_handle_closed_while_a_thread_reads_keeps_its_descriptor(
     del server.session.opens[file_id.volatile]
 
 
-@settings(
-    max_examples=200,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@tries(200)
 @given(
     command=st.sampled_from([read, write, flush]),
     body=st.binary(max_size=96),

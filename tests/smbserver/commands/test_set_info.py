@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smbserver import access, file_security
@@ -20,6 +20,7 @@ from smbserver.wire.filetime import from_unix_ns
 from smbserver.wire.query_info import InfoType
 from smbserver.wire.set_info import SetInfoRequest
 from smbserver.wire.status import NtStatus, StatusError
+from tests.effort import tries
 
 from .conftest import Server
 
@@ -243,9 +244,7 @@ def test_refusals(server: Server, file_id: FileId) -> None:
     server.refuses(NtStatus.ACCESS_DENIED, set_info, wrong)
 
 
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@tries(300)
 @given(of=st.integers(1, 5), kind=st.integers(0, 70), buffer=st.binary(max_size=64))
 def test_only_refusals_come_out(
     server: Server, file_id: FileId, of: int, kind: int, buffer: bytes

@@ -107,6 +107,23 @@ def test_nothing_breaks_it(number: int, stub: bytes) -> None:
         association.receive(stub)
 
 
+@given(
+    st.lists(st.tuples(st.integers(0), st.integers(0, 255)), max_size=6),
+    st.lists(st.integers(1, 60), max_size=6),
+)
+def test_damaged_requests(changes: list[tuple[int, int]], pieces: list[int]) -> None:
+    """A bind and a request with some bytes changed, in pieces of any length."""
+    raw = bytearray(bind() + request(15, struct.pack("<IIIII", 0, 1, 1, 0, 0)))
+    for at, value in changes:
+        raw[at % len(raw)] = value
+    association = Association(srvsvc.interface(config()))
+    with contextlib.suppress(Malformed):
+        for length in pieces:
+            association.receive(bytes(raw[:length]))
+            del raw[:length]
+        association.receive(bytes(raw))
+
+
 @in_loop
 async def test_through_the_server(tmp_path: Path) -> None:
     async with serving(tmp_path) as server, await server.session() as session:
