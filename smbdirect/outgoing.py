@@ -7,10 +7,13 @@ while more is made, and memory that was just filled is sent while it is still in
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import socket
 from collections import deque
 from collections.abc import Callable
+
+from smbdirect.file_window import is_cut, rescue
 
 Buffer = bytes | bytearray | memoryview
 
@@ -106,6 +109,8 @@ class Outgoing:
                 self.block()
                 break
             except OSError as error:
+                if error.errno == errno.EFAULT and self._mend():
+                    continue
                 self._blocked = True
                 self._loop.remove_writer(self._sock)
                 self._on_broken(error)
@@ -157,6 +162,13 @@ class Outgoing:
                 return
             taken -= len(first)
             waiting.popleft()
+
+    def _mend(self) -> bool:
+        """A file that is being sent was cut off: its length is announced, so zeros go for what is missing."""
+        cut = [place for place, part in enumerate(self._waiting) if is_cut(part)]
+        for place in cut:
+            self._waiting[place] = rescue(self._waiting[place])
+        return bool(cut)
 
     def _call_sent(self) -> None:
         """Calls `sent` of every message that the kernel has in whole."""

@@ -102,6 +102,11 @@ class Call:
     sequence: int = -1
     """The ChannelSequence with which the open counts it; -1: it does not."""
 
+    @property
+    def is_protected(self) -> bool:
+        """Whether the response is signed or sealed."""
+        return self.signer is not None or self.chain.sealed is not None
+
 
 Handler = Callable[[Call], Reply | Awaitable[Reply] | None]
 """None: nothing is answered, as CANCEL wants it."""

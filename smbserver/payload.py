@@ -20,6 +20,9 @@ MAX_OFFSET = 0x7FFFFFFFFFFFFFFF
 LOOP_MAX = 1 << 20
 """Bytes up to which cached data is copied in the loop: the round trip to a thread costs as much CPU as that copy."""
 
+MAPPED_MIN = 256 << 10
+"""Bytes from which an inline READ is sent from the page cache: less does not pay for a mapping that is used once."""
+
 REUSED_MIN = 64 << 10
 """Bytes from which the memory of inline READs is kept: fresh memory costs a page fault per 4 KiB."""
 

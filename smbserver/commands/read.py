@@ -1,7 +1,8 @@
 """READ ([MS-SMB2] 3.3.5.12): inline, or placed in the client's memory by RDMA Write.
 
 1. parse, check;
-2. data that is in memory is read at once, into a buffer of its own or into the pool;
+2. much data that is in memory and that nobody signs or seals is not read at all: the socket takes it from where it is;
+   other data that is in memory is read at once, into a buffer of its own or into the pool;
 3. what would wait for a disk is read by a thread;
 4. the reply carries the data, or sends it ahead as an RDMA Write that it does not wait for.
 """
@@ -18,6 +19,7 @@ from smbserver import locks
 from smbserver.dispatch import Reply
 from smbserver.payload import (
     LOOP_MAX,
+    MAPPED_MIN,
     REUSED_MIN,
     check_channel,
     check_range,
@@ -46,7 +48,7 @@ def serve(call: Call) -> Reply | Awaitable[Reply]:
     try:
         if request.channel:
             return _serve_rdma(call, handle, request)
-        return _serve_inline(handle, request)
+        return _serve_inline(call, handle, request)
     except OSError as error:
         raise StatusError(status_of(error)) from error
 
@@ -74,8 +76,12 @@ def _check_end(request: ReadRequest, got: int) -> None:
 # inline
 
 
-def _serve_inline(handle: Data, request: ReadRequest) -> Reply | Awaitable[Reply]:
+def _serve_inline(call: Call, handle: Data, request: ReadRequest) -> Reply | Awaitable[Reply]:
     length = request.length
+    if length >= MAPPED_MIN and not call.is_protected:
+        mapped = handle.mapped(request.offset, length)
+        if mapped is not None:
+            return Reply(ReadResponse(mapped).pack_fixed(), payload=mapped)
     buffer = bytearray(length) if length < REUSED_MIN else take_buffer(length)
     view = memoryview(buffer)[:length]
     got = handle.read_now(view, request.offset) if length <= LOOP_MAX else -1

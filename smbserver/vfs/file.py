@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 
+from smbserver.vfs import windows
 from smbserver.vfs.handle import Handle
 
 _WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK)
@@ -37,6 +38,30 @@ class File(Handle):
     def size(self) -> int:
         """Bytes up to the end of the file."""
         return os.fstat(self.fd).st_size
+
+    def close(self) -> None:
+        """As `Handle.close`; nothing of it stays mapped but what is still to be sent."""
+        windows.forget(self)
+        super().close()
+
+    def mapped(self, offset: int, length: int) -> memoryview | None:
+        """All of the range as it lies in the page cache, to be given to system calls only.
+
+        None when it is not there without waiting for a disk, or when the file ends before or cannot be mapped.
+        """
+        size = self.size
+        if offset + length > size:
+            return None
+        try:
+            if self._is_cached(offset) and self._is_cached(offset + length - 1):
+                return windows.view(self, size, offset, length)
+        except (OSError, ValueError):  # the second is Python's for a file that was cut off just now
+            pass
+        return None
+
+    def _is_cached(self, offset: int) -> bool:
+        """Whether a byte can be had at once."""
+        return self.read_now(memoryview(bytearray(1)), offset) >= 0
 
     def read_now(self, buffer: memoryview, offset: int) -> int:
         """Bytes read without waiting for a disk; -1 when that cannot be done.

@@ -49,6 +49,10 @@ class Stream(Handle):
         """Bytes up to the end of the stream."""
         return len(self._load())
 
+    def mapped(self, offset: int, length: int) -> memoryview | None:
+        """Extended attributes are not in the page cache."""
+        return None
+
     def read_now(self, buffer: memoryview, offset: int) -> int:
         """Extended attributes are read at once."""
         return self.read(buffer, offset)

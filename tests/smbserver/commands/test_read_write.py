@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smbdirect.file_window import FileWindow
 from smbdirect.pool import Pool
 from smbserver import access
 from smbserver.commands import flush, read, write
@@ -29,9 +30,11 @@ from .conftest import FakeChannel, Server
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 
 
-@pytest.fixture(params=["loop", "thread"], autouse=True)
+@pytest.fixture(params=["page cache", "loop", "thread"], autouse=True)
 def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways of touching the file."""
+    """All ways of touching the file."""
+    if request.param != "page cache":
+        monkeypatch.setattr(read, "MAPPED_MIN", 1 << 30)
     if request.param == "thread":
         monkeypatch.setattr(read, "LOOP_MAX", 0)
         monkeypatch.setattr(write, "LOOP_MAX", 0)
@@ -79,6 +82,29 @@ def test_the_end_of_the_file(server: Server, file_id: FileId) -> None:
     server.refuses(NtStatus.END_OF_FILE, read, ReadRequest(file_id, len(CONTENT), 1))
     short = ReadRequest(file_id, len(CONTENT) - 10, 4096, minimum_count=11)
     server.refuses(NtStatus.END_OF_FILE, read, short)
+
+
+def test_only_what_nobody_signs_or_seals_is_sent_from_the_page_cache(
+    server: Server, file_id: FileId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read, "MAPPED_MIN", 4096)
+    opened = server.session.opens[file_id.volatile]
+
+    def source(offset: int, length: int, **protection: Any) -> Any:
+        call = server.call(ReadRequest(file_id, offset, length).pack(), opened)
+        call.signer = protection.get("signer")
+        call.chain.sealed = protection.get("sealed")
+        reply: Any = read.serve(call)
+        reply = asyncio.run(_wait(reply)) if not isinstance(reply, Reply) else reply
+        assert bytes(reply.payload) == CONTENT[offset : offset + length]
+        return reply.payload.obj
+
+    assert isinstance(source(1, 4096), FileWindow)
+    assert not isinstance(source(1, 4095), FileWindow)
+    assert not isinstance(source(1, 4096, signer=object()), FileWindow)
+    assert not isinstance(source(1, 4096, sealed=object()), FileWindow)
+    assert isinstance(source(len(CONTENT) - 4096, 4096), FileWindow)
+    assert not isinstance(source(len(CONTENT) - 4096, 4097), FileWindow)
 
 
 def test_reads_that_are_refused(server: Server, file_id: FileId) -> None:
@@ -228,6 +254,7 @@ def test_a_handle_closed_while_a_thread_reads_keeps_its_descriptor(
     server: Server, file_id: FileId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(read, "LOOP_MAX", 0)
+    monkeypatch.setattr(read, "MAPPED_MIN", 1 << 30)
     opened = server.session.opens[file_id.volatile]
 
     async def close_in_between() -> Reply:
