@@ -13,6 +13,7 @@ A command that has to wait gets a task. If its row allows it, the client is told
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import struct
@@ -182,6 +183,7 @@ class Dispatcher:
         self, row: Row | None, call: Call, task: asyncio.Future[Reply], followed: bool
     ) -> None:
         may_go_async = row is not None and row.may_go_async and not followed
+        _hold(call.open, task)
         call.connection.adopt(call, task, may_go_async)
         if may_go_async:
             call.connection.postpone(call)
@@ -197,6 +199,14 @@ class Dispatcher:
         _finish_on_open(call)
         call.chain.replies.append((call, reply))
         self.run(call.chain)
+
+
+def _hold(opened: Open | None, task: asyncio.Future[Reply]) -> None:
+    """The descriptor stays until the request is done: a CLOSE may be served before its task has even begun."""
+    if opened is not None:
+        held = contextlib.ExitStack()
+        held.enter_context(opened.handle)
+        task.add_done_callback(lambda _: held.close())
 
 
 def admit(row: Row, call: Call) -> None:

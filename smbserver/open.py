@@ -132,6 +132,9 @@ class Open:
         self._closed = True
         for callback in list(self.on_close):
             callback()
+        # Both know the open: left in a circle, it would keep the share's folder open until the collector comes.
+        self.on_close.clear()
+        self.notifier = None
         if self.delete_on_close:
             self.file.delete_pending = True
             share_modes.announce_deletion(self.file)

@@ -50,6 +50,11 @@ class BadSignature(Exception):
     """A response was to be signed and is not, or is signed wrongly."""
 
 
+def name_of(command: int) -> str:
+    """A command's name, or its number where it has none: the fuzzing client sends such ones too."""
+    return Command(command).name if command in Command._value2member_map_ else f"command {command}"
+
+
 @dataclass(slots=True)
 class Request:
     """A message to be sent: header (of which the connection fills what it knows) and body."""
@@ -80,7 +85,7 @@ class Response:
             data: Buffer = ErrorResponse.parse(self.message).error_data
         except Malformed:
             data = b""
-        raise StatusError(status, bytes(data), Command(self.header.command).name)
+        raise StatusError(status, bytes(data), name_of(self.header.command))
 
 
 @dataclass(slots=True)
@@ -318,14 +323,14 @@ class Connection:
         if sealed:
             return None
         if entry.sealed and header.status not in _MAY_BE_UNSIGNED:
-            return f"the answer to a sealed {Command(header.command).name} is not sealed"
+            return f"the answer to a sealed {name_of(header.command)} is not sealed"
         if entry.signer is None or header.status in _MAY_BE_UNSIGNED:
             return None
         if not header.is_signed:
-            return f"the answer to a signed {Command(header.command).name} is not signed"
+            return f"the answer to a signed {name_of(header.command)} is not signed"
         if entry.signer.verify(response.message):
             return None
-        return f"the answer to {Command(header.command).name} is signed wrongly"
+        return f"the answer to {name_of(header.command)} is signed wrongly"
 
     async def next_pending(self) -> InFlight:
         """A request that the server has said it works on, by an interim response; waits for one."""

@@ -253,7 +253,8 @@ _FILE: dict[int, _Row] = {
 
 def _share_of(opened: Open) -> tuple[str, Volume]:
     share = opened.tree.vfs
-    assert share is not None  # IPC$ has no opens
+    if share is None:  # a pipe lies in no file system
+        raise StatusError(NtStatus.INVALID_DEVICE_REQUEST)
     return opened.tree.share.name, share.volume()
 
 

@@ -291,7 +291,8 @@ def _link(opened: Open, buffer: memoryview) -> None:
 
 def _share_of(opened: Open, wanted: info.FileRenameInformation) -> Share:
     share = opened.tree.vfs
-    assert share is not None  # IPC$ has no opens
+    if share is None:  # a pipe lies in no folder
+        raise StatusError(NtStatus.INVALID_DEVICE_REQUEST)
     if wanted.root_directory or not wanted.file_name or not opened.path:
         raise StatusError(NtStatus.INVALID_PARAMETER)
     if not opened.tree.maximal_access & access.WRITE_DATA:

@@ -115,6 +115,7 @@ class FolderChanges:
         """End, and give the watches back."""
         for path in list(self._folders):
             self._unsubscribe(path)
+        del self._tell, self._soon  # whoever is told holds us: a circle otherwise
 
     def settle(self) -> None:
         """Time has passed: what was made is no longer new, and a half rename has led out of the tree."""

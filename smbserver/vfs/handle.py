@@ -14,6 +14,7 @@ from smbserver.vfs.dos_attributes import (
 )
 from smbserver.vfs.metadata import Metadata, metadata_of
 from smbserver.vfs.stream_attributes import stream_names, stream_size
+from smbserver.wire.status import NtStatus, StatusError
 
 _CLOCK_REALTIME_COARSE = 5
 """Of linux/time.h: the clock of file systems."""
@@ -142,6 +143,8 @@ class Handle:
         os.fsync(self.fd)
 
     def __enter__(self) -> None:
+        if self._closed and not self._users:
+            raise StatusError(NtStatus.FILE_CLOSED)
         self._users += 1
 
     def __exit__(self, *raised: object) -> None:

@@ -16,6 +16,7 @@ import contextlib
 import errno
 import os
 import stat
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -75,12 +76,14 @@ class Share:
     def __init__(self, parameters: ShareParameters) -> None:
         self.parameters = parameters
         self.root = os.open(parameters.path, _FOLDER | os.O_CLOEXEC)
+        # Tree connects and what was opened through them hold the share; it ends with the last of them.
+        self._close = weakref.finalize(self, os.close, self.root)
         self._hide = [Expression(pattern) for pattern in parameters.hide_files]
         self._veto = [Expression(pattern) for pattern in parameters.veto_files]
 
     def close(self) -> None:
-        """Closes the folder; handles opened in it live on."""
-        os.close(self.root)
+        """Closes the folder now; handles opened in it live on."""
+        self._close()
 
     # 1. names
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import gc
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from smbserver.wire.change_notify import ChangeNotifyRequest
 from smbserver.wire.close import CloseRequest
 from smbserver.wire.create import CreateRequest
 from smbserver.wire.file_id import ALL_ONES
+from smbserver.wire.flush import FlushRequest
 from smbserver.wire.header import Command, Header, HeaderFlags
 from smbserver.wire.ioctl import IoctlRequest
 from smbserver.wire.lock import LockElement, LockRequest
@@ -377,3 +380,73 @@ async def test_inline_answers_that_an_rdma_peer_cannot_take_are_refused(tmp_path
             with pytest.raises(StatusError) as error:
                 await file.read(0, 1 << 20)
             assert error.value.status == NtStatus.INVALID_PARAMETER
+
+
+@in_loop
+async def test_what_comes_before_a_close_is_done_with_the_file_that_was_open(
+    tmp_path: Path,
+) -> None:
+    """WRITE and FLUSH begin in a task of their own; the CLOSE behind them in the same wake-up does not wait for that."""
+    async with serving(tmp_path) as running:
+        session = await running.session()
+        tree = await session.tree("share")
+        files = [await tree.create(f"file {number}") for number in range(8)]
+        connection = session.channels[0].connection
+        sent = []
+        for number, file in enumerate(files):
+            data = b"%d" % number
+            for command, body in (
+                (Command.WRITE, WriteRequest(file.file_id, 0, data).pack()),
+                (Command.FLUSH, FlushRequest(file.file_id).pack()),
+                (Command.CLOSE, CloseRequest(file.file_id).pack()),
+            ):
+                header = Header(command=command, session_id=session.id, tree_id=tree.id)
+                sent += await connection.send([Request(header, (body,))])
+        for entry in sent:
+            (await entry.answer).expect()
+        written = [(tmp_path / "share" / f"file {number}").read_text() for number in range(8)]
+        assert written == [str(number) for number in range(8)]
+        assert running.service.counters["internal_errors"] == 0
+
+
+@in_loop
+async def test_tree_connects_leave_no_descriptor_behind(tmp_path: Path) -> None:
+    def folders() -> int:
+        links = Path("/proc/self/fd").iterdir()
+        return sum(link.is_dir() and link.samefile(tmp_path / "share") for link in links)
+
+    async with serving(tmp_path) as running:
+        session = await running.session()
+        gc.disable()  # what only the collector finds stays too long
+        try:
+            for _ in range(3):
+                tree = await session.tree("share")
+                assert folders() == 1
+                folder = await tree.open_directory()
+                header = Header(
+                    command=Command.CHANGE_NOTIFY, session_id=session.id, tree_id=tree.id
+                )
+                body = ChangeNotifyRequest(folder.file_id, 0xFFF, 1000).pack()
+                (sent,) = await session.channels[0].connection.send([Request(header, (body,))])
+                await tree.disconnect()
+                (await sent.answer).expect(NtStatus.NOTIFY_CLEANUP)
+                await asyncio.sleep(0)
+                assert folders() == 0
+        finally:
+            gc.enable()
+
+
+@pytest.mark.parametrize("kind", [1, 2])
+@in_loop
+async def test_pipes_lie_in_no_file_system(tmp_path: Path, kind: int) -> None:
+    async with serving(tmp_path) as running:
+        session = await running.session()
+        tree = await session.tree("IPC$")
+        pipe = await tree.create("srvsvc")
+        for number in range(80):
+            query = QueryInfoRequest(kind, number, pipe.file_id, 1000).pack()
+            change = SetInfoRequest(kind, number, pipe.file_id, bytes(24) + b"a\0").pack()
+            for command, body in ((Command.QUERY_INFO, query), (Command.SET_INFO, change)):
+                with contextlib.suppress(StatusError):
+                    await session.request(command, body, tree=tree)
+        assert running.service.counters["internal_errors"] == 0
