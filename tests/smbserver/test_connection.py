@@ -386,7 +386,7 @@ async def test_inline_answers_that_an_rdma_peer_cannot_take_are_refused(tmp_path
 async def test_what_comes_before_a_close_is_done_with_the_file_that_was_open(
     tmp_path: Path,
 ) -> None:
-    """WRITE and FLUSH begin in a task of their own; the CLOSE behind them in the same wake-up does not wait for that."""
+    """WRITE and FLUSH begin in a task of their own; a CLOSE in the same wake-up does not wait for that."""
     async with serving(tmp_path) as running:
         session = await running.session()
         tree = await session.tree("share")
