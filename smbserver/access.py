@@ -5,6 +5,8 @@ Plain numbers: operations with IntFlag members cost more than all else on the wa
 
 from __future__ import annotations
 
+import os
+
 from smbserver.wire.status import NtStatus, StatusError
 
 READ_DATA = 0x00000001
@@ -71,3 +73,10 @@ def grant(desired: int, maximal: int) -> int:
     if desired & ~maximal:
         raise StatusError(NtStatus.ACCESS_DENIED)
     return desired
+
+
+def open_flags(granted: int) -> int | None:
+    """How open(2) must open a file for these rights; None: its data is not touched."""
+    if granted & WRITING:
+        return os.O_RDWR if granted & READING else os.O_WRONLY
+    return os.O_RDONLY if granted & READING else None

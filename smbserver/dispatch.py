@@ -271,6 +271,7 @@ def _find_open(row: Row, call: Call) -> None:
             return
         raise StatusError(NtStatus.FILE_CLOSED)
     chain.open = call.open
+    call.open.is_replay_eligible = False
     if call.connection.counts_sequences:
         _begin_on_open(row, call, call.open)
 

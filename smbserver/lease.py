@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from smbserver import access
+from smbserver.durable.record import Cached
 from smbserver.wire.create import OplockLevel
 from smbserver.wire.create_contexts import Lease, LeaseFlags
 
@@ -114,6 +115,13 @@ class Holding:
             self.version,
             self.parent_key or bytes(16),
             self.epoch,
+        )
+
+    def kept(self) -> Cached:
+        """What an open goes on with whose client was away; a break that was under way counts as done."""
+        state = self.required if self.breaking else self.state
+        return Cached(
+            state, self.is_oplock, self.lease_key, self.version, self.epoch, self.parent_key
         )
 
     def upgrade(self, wanted: int, granted: int) -> None:

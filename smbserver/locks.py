@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from smbserver.share_modes import pack_key
-from smbserver.store import HINTS
+from smbserver.store import HINTS, KEEPER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,6 +136,37 @@ def release_all(opened: Open) -> None:
     _take_out(opened, lambda lock: True)
 
 
+def held_by(opened: Open) -> tuple[Range, ...]:
+    """The ranges that the open holds."""
+    if opened not in _holders:
+        return ()
+    mine = _store.worker, opened.volatile_id
+    return tuple(
+        Range(lock.offset, lock.length, lock.kind == _EXCLUSIVE)
+        for lock in _held(opened.file.record)
+        if lock[:2] == mine and lock.kind != _WAITING
+    )
+
+
+def resume(opened: Open, wanted: Sequence[Range]) -> None:
+    """Hold what the open held before its client was away. Nobody else could take it meanwhile."""
+    if wanted:
+        _add(opened.file.record, _store.worker, opened.volatile_id, wanted)
+        _hold(opened)
+
+
+def keep(key: Key, number: int, wanted: Sequence[Range]) -> None:
+    """Hold ranges for an open whose client is away."""
+    if wanted:
+        _add(pack_key(key), KEEPER, number, wanted)
+
+
+def give_back(key: Key, number: int) -> None:
+    """Nothing is kept for that open any more."""
+    if _hints[bucket(pack_key(key))]:
+        _remove(pack_key(key), (KEEPER, number), lambda lock: True)
+
+
 def stop_waiting(opened: Open, wanted: Range) -> None:
     """The request has its range now, or waits no longer."""
     waiting = ByteRangeLock(
@@ -193,12 +224,30 @@ def _hold(opened: Open) -> None:
         opened.on_close.append(lambda: release_all(opened))
 
 
+def _add(record: bytes, worker: int, number: int, wanted: Sequence[Range]) -> None:
+    with _transaction:
+        locks = _held(record)
+        for one in wanted:
+            kind = _EXCLUSIVE if one.exclusive else _SHARED
+            locks.append(ByteRangeLock(worker, number, one.offset, one.length, kind))
+        _write(record, locks)
+
+
 def _take_out(opened: Open, chosen: Callable[[ByteRangeLock], bool], limit: int = MAX_LOCKS) -> int:
     """Remove ranges that the open holds and wake who waits; how many they were."""
-    record, kept, taken = opened.file.record, [], 0
+    return _remove(opened.file.record, (_store.worker, opened.volatile_id), chosen, limit)
+
+
+def _remove(
+    record: bytes,
+    owner: tuple[int, int],
+    chosen: Callable[[ByteRangeLock], bool],
+    limit: int = MAX_LOCKS,
+) -> int:
+    kept, taken = [], 0
     with _transaction:
         for lock in _held(record):
-            own = lock.worker == _store.worker and lock.opened == opened.volatile_id
+            own = lock[:2] == owner
             if taken < limit and own and lock.kind != _WAITING and chosen(lock):
                 taken += 1
             else:

@@ -17,6 +17,7 @@ from smbserver.vfs.stream import Stream
 
 if TYPE_CHECKING:
     from smbserver.commands.change_notify import Notifier
+    from smbserver.durable.record import Durability
     from smbserver.tree import Tree
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,12 @@ class Open:
     write_through: bool = False
     """Data is on disk before a WRITE is answered."""
     listing: Listing | None = None
+    durability: Durability | None = None
+    """How it waits for its client; None: it ends with its session."""
+    create_action: int = 0
+    """What CREATE did, for a client that asks again."""
+    is_replay_eligible: bool = True
+    """The client has not shown yet that it knows the FileId."""
     notifier: Notifier | None = None
     """What CHANGE_NOTIFY has begun to follow."""
     position: int = 0
@@ -77,8 +84,8 @@ class Open:
 
     @property
     def persistent_id(self) -> int:
-        """The same number: no open outlives its session yet."""
-        return self.volatile_id
+        """By which the client asks for it when its session has ended; otherwise the same number."""
+        return self.volatile_id if self.durability is None else self.durability.persistent_id
 
     @property
     def is_directory(self) -> bool:

@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from smbserver import lease
+from smbserver.durable.record import Cached
 from smbserver.lease import HANDLE, READ, WRITE, Holding, Wish
+from smbserver.store import KEEPER
 from smbserver.wire.file_id import FileId
 from smbserver.wire.header import Command, Header, HeaderFlags
 from smbserver.wire.oplock_break import LeaseBreakFlags, LeaseBreakNotification, OplockBreak
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from smbserver.service import Service
     from smbserver.session import Session
     from smbserver.share_modes import Key
+    from smbserver.store import Store, Table
 
 BREAK_DEADLINE = 35.0
 """Seconds that a client has to acknowledge a break; what Windows gives."""
@@ -72,7 +75,7 @@ class Caching:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._store = service.store
-        self._table = self._store.shared.table("caching", owned=True)
+        self._table = table_of(self._store)
         self._holdings: dict[int, Holding] = {}
         self._leases: dict[tuple[bytes, bytes], Holding] = {}
         self._of_open: dict[Open, Holding] = {}
@@ -121,6 +124,8 @@ class Caching:
     def _contend(self, attempt: Attempt, owner: tuple[int, int], record: dict[str, Any]) -> bool:
         """Break one holding as far as it must be; True: wait for it."""
         state, is_lease = record["state"], bool(record["key"])
+        if owner[0] == KEEPER:  # what had to make way has done so
+            return False
         if is_lease and lease.touches_no_lease(attempt.rights):
             return False
         delaying = HANDLE if attempt.violates else WRITE
@@ -136,7 +141,9 @@ class Caching:
 
     def _break(self, file: Key, owner: tuple[int, int], to: int) -> None:
         worker, number = owner
-        if worker == self._store.worker:
+        if worker == KEEPER:
+            self._service.durable_opens.lower(number, to)
+        elif worker == self._store.worker:
             self._begin(self._holdings.get(number), to, worker)
         else:
             self._store.notifier.send(worker, {"op": "break", "number": number, "to": to})
@@ -158,12 +165,38 @@ class Caching:
             holding = Holding(next(self._numbers), attempt.file, granted, is_oplock=bool(granted))
         else:
             return None
+        self._enter(opened, holding)
+        return holding
+
+    def resume(self, opened: Open, cached: Cached, client_guid: bytes) -> Holding | None:
+        """Enter an open whose client was away, with what it might cache before."""
+        if not self.in_use:
+            return None
+        guid = client_guid if cached.lease_key else b""
+        holding = self._leases.get((guid, cached.lease_key))
+        if holding is None:
+            holding = Holding(
+                next(self._numbers),
+                opened.file.key,
+                cached.state,
+                guid,
+                cached.lease_key,
+                cached.version,
+                cached.epoch,
+                cached.parent_key,
+                cached.is_oplock,
+            )
+            if cached.lease_key:
+                self._leases[guid, cached.lease_key] = holding
+        self._enter(opened, holding)
+        return holding
+
+    def _enter(self, opened: Open, holding: Holding) -> None:
         holding.opens.append(opened)
         self._holdings[holding.number] = holding
         self._of_open[opened] = holding
         opened.on_close.append(lambda: self._leave(opened))
         self._publish(holding)
-        return holding
 
     def _new_lease(self, attempt: Attempt, granted: int) -> Holding:
         wish = attempt.wish
@@ -237,7 +270,7 @@ class Caching:
         for owner, record in self._records(opened.file.key):
             if record["state"] & HANDLE and owner != (self._store.worker, mine.number):
                 self._break(opened.file.key, owner, record["state"] & ~HANDLE)
-                waits = True
+                waits |= owner[0] != KEEPER
         return waits
 
     # 4. breaking
@@ -373,6 +406,31 @@ class Caching:
 
     def _on_broken(self, worker: int, packet: dict[str, Any]) -> None:
         self._wake(bytes.fromhex(packet["file"]))
+
+
+def table_of(store: Store) -> Table:
+    """Where all workers tell what their clients hold."""
+    return store.shared.table("caching", owned=True)
+
+
+def keep(table: Table, file: Key, number: int, cached: Cached, client_guid: bytes) -> None:
+    """Publish what an open may cache whose client is away."""
+    table.put(
+        _prefix(file) + _OWNER.pack(KEEPER, number),
+        {
+            "worker": KEEPER,
+            "state": cached.state,
+            "breaking": False,
+            "oplock": cached.is_oplock,
+            "guid": client_guid.hex() if cached.lease_key else "",
+            "key": cached.lease_key.hex(),
+        },
+    )
+
+
+def give_back(table: Table, file: Key, number: int) -> None:
+    """Nothing is kept for that open any more."""
+    table.delete(_prefix(file) + _OWNER.pack(KEEPER, number))
 
 
 def _prefix(file: Key) -> bytes:

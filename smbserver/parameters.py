@@ -169,6 +169,19 @@ class Share:
     oplocks: bool = parameter(
         boolean, False, "yes: clients may cache what they read and write. Leases need it too."
     )
+    durable_handles: bool = parameter(
+        boolean,
+        True,
+        "no: handles end with their session. Needs `oplocks`. Programs on this host are not kept out of files whose "
+        "client is away.",
+    )
+    continuous_availability: bool = parameter(
+        boolean,
+        False,
+        "yes: handles that ask for it are persistent: they stand on disk and survive the server's restart. Each open, "
+        "lock and close then waits for the disk.",
+        "continuously available",
+    )
     hide_dot_files: bool = parameter(
         boolean, True, "Names that begin with a dot carry the hidden attribute."
     )

@@ -14,13 +14,17 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from smbdirect.channel_facts import ChannelFacts
 from smbserver import locks, share_modes
+from smbserver.durable.expiry import Expiry
+from smbserver.durable.parked import Parked
+from smbserver.durable.persistent import PersistentOpens
 from smbserver.handover import Link
-from smbserver.store import WORKER_BITS, Store
+from smbserver.store import KEEPER, WORKER_BITS, Store
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +102,8 @@ class WorkerProcess:
             future = self._answers.get(packet["id"])
             if future is not None and not future.done():
                 future.set_result(packet["status"])
+        elif packet.get("op") == "parked":
+            self._routes.expiry.within(packet["seconds"])
         elif packet.get("op") == "idle" and packet["served"] == self.served:
             self._routes.remove(self)
             self.leave()
@@ -124,6 +130,10 @@ class Routes:
 
     def __init__(self, options: Sequence[str], server_guid: bytes, store: Store) -> None:
         self._store = store
+        share_modes.attach(store)
+        locks.attach(store)
+        self._parked, self._persistent = Parked(store), PersistentOpens(store)
+        self.expiry = Expiry(self._parked, self._end_the_expired)
         self._command = [
             *(sys.executable, "-m", "smbserver.worker", "--server-guid", server_guid.hex()),
             *options,
@@ -173,11 +183,19 @@ class Routes:
             asyncio.get_running_loop().call_later(RESPAWN_DELAY, self.prepare)
 
     def forget_the_dead(self) -> None:
-        """What dead workers had in the store vanishes."""
+        """What dead workers had in the store vanishes; their persistent opens wait for their clients."""
         is_dead = functools.cache(self._store.is_dead)
+        self._persistent.park_orphans(self._parked, time.time(), is_dead)
+        self.expiry.look()
         self._store.shared.forget(is_dead)
         share_modes.forget(self._store, is_dead)
         locks.forget(self._store, is_dead)
+
+    def _end_the_expired(self) -> bool:
+        worker = next(iter(self.workers), None)
+        if worker is not None:
+            worker.send({"op": "expire"})
+        return worker is not None
 
     def announce_rdma(self, addresses: Sequence[str]) -> None:
         """Tell all workers, also later ones, where the proxy listens."""
@@ -197,6 +215,7 @@ class Routes:
     async def stop(self) -> None:
         """End all workers; kill who does not."""
         self._stopping = True
+        self.expiry.stop()
         workers = list(self.workers)
         for worker in workers:
             with contextlib.suppress(ProcessLookupError):
@@ -215,7 +234,9 @@ class Routes:
         while True:
             self._next = (self._next + 1) % (1 << WORKER_BITS)
             # A worker outlives its listener as long as it has connections.
-            if self._next and self._next not in taken and self._store.is_dead(self._next):
+            if self._next in (0, KEEPER) or self._next in taken:
+                continue
+            if self._store.is_dead(self._next):
                 break
         worker = WorkerProcess(self, self._next, self._command)
         self.workers.add(worker)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from smbdirect.pool import Pool
 from smbserver import locks, share_modes
 from smbserver.auth.passdb import Passdb
+from smbserver.durable.opens import DurableOpens
+from smbserver.durable.replay import Replays
 from smbserver.oplock import Caching
 from smbserver.session import SessionState
 from smbserver.store import Store
@@ -47,6 +49,8 @@ class Service:
         self.on_idle: Callable[[], None] | None = None
         """Called when the last connection has ended."""
         self.caching = Caching(self)
+        self.durable_opens = DurableOpens(self)
+        self.replays = Replays()
         self._pool: Pool | None = None
 
     @property
@@ -70,8 +74,9 @@ class Service:
         return True
 
     def end_session(self, session: Session) -> None:
-        """Close it and forget it."""
+        """Close it and forget it; its durable opens wait for the client."""
         self.sessions.pop(session.id, None)
+        self.durable_opens.park_all(session)
         if session.state is not SessionState.CLOSED:
             session.close()
 

@@ -10,12 +10,14 @@ Record: flags, number of workers, for each its number and modes, path below the 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from smbserver import access
+from smbserver.store import KEEPER
 from smbserver.wire.status import NtStatus, StatusError
 
 if TYPE_CHECKING:
@@ -95,13 +97,20 @@ def find(key: Key) -> SharedFile | None:
 
 def is_open(key: Key) -> bool:
     """Whether anybody has it open."""
-    return key in _files or bool(others(key))
+    found = _records.get(pack_key(key))
+    return key in _files or (found is not None and bool(_foreign(_parse(found)[1])))
 
 
 def others(key: Key) -> list[int]:
     """The other workers that have the file open."""
     found = _records.get(pack_key(key))
-    return [] if found is None else list(_foreign(_parse(found)[1]))
+    return [] if found is None else _told(_parse(found)[1])
+
+
+def path_of(key: Key) -> str | None:
+    """Where a file is that somebody has open, or would if he were there."""
+    found = _records.get(pack_key(key))
+    return None if found is None else _parse(found)[2].decode("utf-8", "surrogatepass")
 
 
 def check(key: Key, granted: int, share_access: int) -> None:
@@ -165,11 +174,28 @@ def leave(file: SharedFile, one: Open) -> bool:
             return False
         flags, workers, path = _parse(found)
         living = _foreign(workers)
+        if flags & _DELETE_PENDING:
+            living.pop(KEEPER, None)  # it shared deletion, and finds nothing when it comes back
         if living:
             _records.put(file.record, _pack(flags, living, path))
             return False
         _records.delete(file.record)
         return bool(flags & _DELETE_PENDING)
+
+
+def keep(key: Key, path: str, opens: Iterable[tuple[int, int]]) -> None:
+    """Publish what opens exclude whose clients are away, rights and sharing of each; none: nothing any more."""
+    record, parts = pack_key(key), [_modes(*one) for one in opens]
+    with _transaction:
+        found = _records.get(record)
+        flags, workers, there = (0, {}, _encode(path)) if found is None else _parse(found)
+        workers.pop(KEEPER, None)
+        if parts:
+            workers[KEEPER] = functools.reduce(_merge, parts)
+        if workers:
+            _records.put(record, _pack(flags, workers, there))
+        else:
+            _records.delete(record)
 
 
 def is_open_below(device: int, path: str) -> bool:
@@ -187,7 +213,7 @@ def renamed(file: SharedFile, path: str) -> None:
     for record, found in list(_records.scan(file.record[: _NUMBERS.size])):
         flags, workers, _ = _parse(found)
         _records.put(record, _pack(flags, workers, _encode(path)))
-        for worker in _foreign(workers):
+        for worker in _told(workers):
             _store.notifier.send(
                 worker, {"op": "renamed", "file": list(file.key[:2]), "path": path}
             )
@@ -251,6 +277,11 @@ def _modes(granted: int, share_access: int) -> int:
     return rights | (share_access & 7) << 3 if rights else _ALL_SHARED
 
 
+def exclude(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two opens, each with its rights and the sharing that it grants, cannot be there together."""
+    return _exclude(_modes(*one), _modes(*other))
+
+
 def _merge(one: int, other: int) -> int:
     """What both together exclude: the rights of either, the sharing of both."""
     return (one | other) & 7 | one & other & _ALL_SHARED
@@ -280,8 +311,15 @@ def _check(found: bytes, modes: int, own: SharedFile | None) -> None:
 
 def _foreign(workers: dict[int, int]) -> dict[int, int]:
     """The modes of the others that live."""
-    own, alive = _store.worker, _store.presence.is_alive
-    return {number: modes for number, modes in workers.items() if number != own and alive(number)}
+    own, is_dead = _store.worker, _store.is_dead
+    return {
+        number: modes for number, modes in workers.items() if number != own and not is_dead(number)
+    }
+
+
+def _told(workers: dict[int, int]) -> list[int]:
+    """Those others who can be told something."""
+    return [number for number in _foreign(workers) if number != KEEPER]
 
 
 # Records

@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 import socket
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,6 +53,7 @@ class Worker:
         self._timer: asyncio.TimerHandle | None = None
         self._done = asyncio.get_running_loop().create_future()
         service.on_idle = self._on_idle
+        service.durable_opens.on_parked = self._on_parked
         passing.attach(service)
 
     async def run(self, sock: socket.socket) -> None:
@@ -78,6 +80,8 @@ class Worker:
             self.link.send(answer)
         elif op == "gone":
             self.service.store.gone(packet["worker"])
+        elif op == "expire":
+            self.service.durable_opens.expire(time.time())
         elif op == "reload":
             with contextlib.suppress(ConfigError):
                 self.service.reload(self._reload())
@@ -110,6 +114,11 @@ class Worker:
         self._timer = None
         if self.link is not None and not self.service.connections:
             self.link.send({"op": "idle", "served": self._served})
+
+    def _on_parked(self, seconds: float) -> None:
+        """The listener looks after it: we may have ended by then."""
+        if self.link is not None and not self.link.closed:
+            self.link.send({"op": "parked", "seconds": seconds})
 
     def _on_listener_gone(self) -> None:
         if not self.service.connections:

@@ -17,10 +17,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smbserver import access, file_security, locks, share_modes
+from smbserver.create_response import answer
 from smbserver.dispatch import Reply
+from smbserver.durable import reconnect, replay
+from smbserver.durable.request import DurabilityRequest
 from smbserver.extended_attributes import write_extended_attributes
 from smbserver.identity import acting_for
-from smbserver.lease import Holding, Wish
+from smbserver.lease import Wish
 from smbserver.open import MAX_OPENS, Open
 from smbserver.oplock import Attempt, MustWait
 from smbserver.pipes.pipe import open_pipe
@@ -29,7 +32,6 @@ from smbserver.vfs.directory import Directory
 from smbserver.vfs.dos_attributes import read_dos_attributes
 from smbserver.vfs.errors import status_of
 from smbserver.vfs.file import File
-from smbserver.vfs.metadata import Metadata
 from smbserver.vfs.names import ShareName, fold, parse_name
 from smbserver.vfs.share import Location, Share
 from smbserver.vfs.stream import Stream
@@ -41,11 +43,9 @@ from smbserver.wire.create import (
     CreateDisposition,
     CreateOptions,
     CreateRequest,
-    CreateResponse,
     ImpersonationLevel,
 )
-from smbserver.wire.create_contexts import CreateContext, find_context
-from smbserver.wire.file_id import FileId
+from smbserver.wire.create_contexts import find_context
 from smbserver.wire.negotiate import Capabilities
 from smbserver.wire.security_descriptor import SecurityDescriptor
 from smbserver.wire.status import NtStatus, StatusError
@@ -101,6 +101,7 @@ class _Wanted:
     delete_on_close: bool
     allocation: int
     wish: Wish
+    durability: DurabilityRequest
     sequence: int
     """ChannelSequence; noted here because an interim response takes its place in the header."""
     again: bool = False
@@ -111,7 +112,19 @@ class _Wanted:
 
 def serve(call: Call) -> Reply | Awaitable[Reply]:
     """Answers with a FileId and what the file is; waits where others must give caching back first."""
-    wanted = _check(call, CreateRequest.parse(call.message))
+    request = CreateRequest.parse(call.message)
+    asked = DurabilityRequest.of(request.create_contexts)
+    if asked.reconnect_version:
+        return reconnect.serve(call, request, asked)
+    if asked.has_create_guid:
+        return replay.serve(call, request, asked, lambda: _create_or_wait(call, request, asked))
+    return _create_or_wait(call, request, asked)
+
+
+def _create_or_wait(
+    call: Call, request: CreateRequest, asked: DurabilityRequest
+) -> Reply | Awaitable[Reply]:
+    wanted = _check(call, request, asked)
     try:
         return _attempt(call, wanted)
     except MustWait as wait:
@@ -151,11 +164,12 @@ def _serve(call: Call, wanted: _Wanted) -> Reply:
     try:
         with WATCHES.meaning(0):  # the attributes of a new file are part of its making
             opened, action = _open(call, share, wanted)
+        opened.create_action = int(action)
         try:
-            facts = opened.metadata()
-            holding = call.connection.service.caching.of(opened)
-            lease = holding if holding is not None and holding.is_lease else None
-            answers = _answer_contexts(request, opened, share, facts, lease)
+            service = call.connection.service
+            holding = service.caching.of(opened)
+            service.durable_opens.grant(opened, wanted.durability, holding)
+            reply = answer(opened, request, holding)
         except BaseException:
             opened.close()
             raise
@@ -163,7 +177,8 @@ def _serve(call: Call, wanted: _Wanted) -> Reply:
         raise StatusError(status_of(error)) from error
     call.session.opens[opened.volatile_id] = opened
     call.chain.open = opened
-    return _reply(opened, action, facts, answers, holding.level if holding is not None else 0)
+    service.replays.note(opened, wanted.durability.create_guid)
+    return reply
 
 
 def _open_pipe(call: Call, wanted: _Wanted) -> Reply:
@@ -172,15 +187,16 @@ def _open_pipe(call: Call, wanted: _Wanted) -> Reply:
     granted = access.grant(wanted.desired, wanted.maximal)
     config = call.connection.service.config
     opened = open_pipe(call.tree, config, wanted.request.name, granted)
+    opened.create_action = int(CreateAction.OPENED)
     call.session.opens[opened.volatile_id] = opened
     call.chain.open = opened
-    return _reply(opened, CreateAction.OPENED, opened.metadata(), (), 0)
+    return answer(opened, wanted.request)
 
 
 # 1. check
 
 
-def _check(call: Call, request: CreateRequest) -> _Wanted:
+def _check(call: Call, request: CreateRequest, durability: DurabilityRequest) -> _Wanted:
     options = request.create_options
     if request.impersonation_level > ImpersonationLevel.DELEGATE:
         raise StatusError(NtStatus.BAD_IMPERSONATION_LEVEL)
@@ -216,6 +232,7 @@ def _check(call: Call, request: CreateRequest) -> _Wanted:
         deletes,
         _check_contexts(request),
         _wish(call, request),
+        durability,
         call.header.channel_sequence,
     )
 
@@ -231,13 +248,6 @@ def _check_contexts(request: CreateRequest) -> int:
         elif context.name == contexts.TIMEWARP_TOKEN:
             contexts.TimewarpToken.parse(context.data)
             raise StatusError(NtStatus.OBJECT_NAME_NOT_FOUND)  # there are no snapshots
-        elif context.name in (
-            contexts.DURABLE_HANDLE_RECONNECT,
-            contexts.DURABLE_HANDLE_RECONNECT_V2,
-        ):
-            raise StatusError(NtStatus.OBJECT_NAME_NOT_FOUND)  # no open outlives its session
-        elif context.name == contexts.DURABLE_HANDLE_REQUEST_V2:
-            contexts.DurableHandleRequestV2.parse(context.data)
     return allocation
 
 
@@ -299,7 +309,7 @@ def _open_existing(
         handle = share.open_directory(location, to_list=to_list)
         return _join(call, wanted, handle, path, key, granted), CreateAction.OPENED
     if not overwrites:
-        handle = share.open_file(location, _open_flags(granted))
+        handle = share.open_file(location, access.open_flags(granted))
         return _join(call, wanted, handle, path, key, granted), CreateAction.OPENED
     _check_overwrite(wanted, location)
     handle = share.open_file(location, os.O_RDWR if granted & access.READING else os.O_WRONLY)
@@ -462,28 +472,25 @@ def _check_overwrite(wanted: _Wanted, location: Location) -> None:
         raise StatusError(NtStatus.ACCESS_DENIED)
 
 
-def _open_flags(granted: int) -> int | None:
-    if granted & access.WRITING:
-        return os.O_RDWR if granted & access.READING else os.O_WRONLY
-    return os.O_RDONLY if granted & access.READING else None
-
-
 def _admit(
     call: Call, wanted: _Wanted, key: share_modes.Key, rights: int, overwrites: bool
 ) -> None:
     """Whether the open goes together with the others of its file, and what it may cache then."""
+    service, share_access = call.connection.service, wanted.request.share_access
+    service.durable_opens.make_way(
+        Attempt(key, rights, wanted.wish, overwrites=overwrites), share_access
+    )
     violates = False
     try:
-        share_modes.check(key, rights, wanted.request.share_access)
+        share_modes.check(key, rights, share_access)
     except StatusError as error:
         if error.status != NtStatus.SHARING_VIOLATION:
             raise
         violates = True
     locked = locks.is_locked(key)
     attempt = Attempt(key, rights, wanted.wish, violates, overwrites, wanted.again, locked)
-    caching = call.connection.service.caching
-    caching.check_key(wanted.wish, key)
-    wanted.admitted = attempt, caching.admit(attempt)
+    service.caching.check_key(wanted.wish, key)
+    wanted.admitted = attempt, service.caching.admit(attempt)
 
 
 # 4. the open
@@ -519,64 +526,3 @@ def _join(
         attempt = wanted.admitted or (Attempt(key, granted, wanted.wish), wanted.wish.state)
         caching.hold(opened, *attempt)
     return opened
-
-
-# 5. the reply
-
-
-def _answer_contexts(
-    request: CreateRequest,
-    opened: Open,
-    share: Share,
-    facts: Metadata,
-    lease: Holding | None,
-) -> tuple[CreateContext, ...]:
-    answers: list[CreateContext] = []
-    for context in request.create_contexts:
-        if context.name == contexts.QUERY_MAXIMAL_ACCESS:
-            body = contexts.QueryMaximalAccessResponse(
-                NtStatus.SUCCESS, _maximal_access(share, opened)
-            )
-            answers.append(CreateContext(context.name, body.pack()))
-        elif context.name == contexts.QUERY_ON_DISK_ID:
-            volume = os.fstat(share.root).st_dev
-            on_disk = contexts.QueryOnDiskIdResponse(facts.inode, volume)
-            answers.append(CreateContext(context.name, on_disk.pack()))
-        elif context.name == contexts.REQUEST_LEASE and lease is not None:
-            answers.append(CreateContext(context.name, lease.response().pack()))
-    return tuple(answers)
-
-
-def _maximal_access(share: Share, opened: Open) -> int:
-    maximal = opened.tree.maximal_access
-    user = opened.tree.session.user
-    maximal &= file_security.allowed(share, opened.path, opened.handle.fd, user)
-    if not opened.handle.can(os.R_OK):
-        maximal &= ~access.READING
-    if not opened.handle.can(os.W_OK):
-        maximal &= ~access.WRITING
-    return maximal
-
-
-def _reply(
-    opened: Open,
-    action: CreateAction,
-    facts: Metadata,
-    answers: tuple[CreateContext, ...],
-    oplock_level: int,
-) -> Reply:
-    return Reply(
-        CreateResponse(
-            FileId(opened.persistent_id, opened.volatile_id),
-            action,
-            oplock_level,
-            creation_time=facts.creation_time,
-            last_access_time=facts.last_access_time,
-            last_write_time=facts.last_write_time,
-            change_time=facts.change_time,
-            allocation_size=facts.allocation,
-            end_of_file=facts.size,
-            file_attributes=facts.attributes,
-            create_contexts=answers,
-        ).pack()
-    )

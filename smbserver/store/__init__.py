@@ -37,6 +37,7 @@ from smbserver.store.notifier import Handler, Notifier, Packet
 from smbserver.store.presence import Presence
 
 __all__ = [
+    "KEEPER",
     "SESSION_BITS",
     "WORKER_BITS",
     "Database",
@@ -56,6 +57,9 @@ SESSION_BITS = 20
 
 WORKER_BITS = 12
 """Workers are numbered 0 to 4095, then from the start again. Session ids stay below 2**32, as clients know them."""
+
+KEEPER = (1 << WORKER_BITS) - 1
+"""Stands for the owner of what nobody owns at present: durable opens whose client is away. It never dies."""
 
 HINTS = 16384
 """Numbers in `hints`: files that share one by chance are few."""
@@ -99,6 +103,11 @@ class Store:
         self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
         return Database(self._state / "kept", durable=True)
 
+    @property
+    def keeps_anything(self) -> bool:
+        """Whether there is a database on disk; most servers never need one."""
+        return "kept" in self.__dict__ or (self._state / "kept").exists()
+
     @cached_property
     def hints(self) -> memoryview:
         """Numbers in memory that all workers map: how many records there are, told without a look at a table."""
@@ -113,7 +122,7 @@ class Store:
 
     def is_dead(self, worker: int) -> bool:
         """Whether a worker that left something behind is gone."""
-        return worker != self.worker and not self.presence.is_alive(worker)
+        return worker not in (self.worker, KEEPER) and not self.presence.is_alive(worker)
 
     def gone(self, worker: int) -> None:
         """The listener says that a worker has ended and its records are removed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 from smbserver.vfs.dos_attributes import (
     SPARSE,
@@ -30,13 +31,15 @@ class Handle:
     descriptor: the number would soon mean another file.
     """
 
-    __slots__ = ("_closed", "_target", "_users", "fd", "is_directory")
+    __slots__ = ("_closed", "_target", "_users", "fd", "is_directory", "on_unused")
 
     def __init__(self, fd: int, *, is_directory: bool, metadata_only: bool) -> None:
         self.fd = fd
         self.is_directory = is_directory
         self._closed = False
         self._users = 0
+        self.on_unused: Callable[[], None] | None = None
+        """Called when the last user leaves a closed handle: nothing more is written through it."""
         # The f... calls refuse O_PATH descriptors; through /proc the same object is reached.
         self._target: int | str = f"/proc/self/fd/{fd}" if metadata_only else fd
 
@@ -151,6 +154,13 @@ class Handle:
         self._users -= 1
         if self._closed and not self._users:
             os.close(self.fd)
+            if self.on_unused is not None:
+                self.on_unused()
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a thread works with it."""
+        return self._users > 0
 
     def close(self) -> None:
         """Closes the descriptor, now or when the last user leaves; further calls do nothing."""

@@ -33,12 +33,15 @@ _CONTEXT = Struct("<IHHHHI")
 _U64 = Struct("<Q")
 _LEASE = Struct("<16sIIQ")
 _LEASE_V2 = Struct("<16sIIQ16sHH")
+_DURABLE_REQUEST = Struct("<16x")
+_DURABLE_RESPONSE = Struct("<8x")
 _DURABLE_REQUEST_V2 = Struct("<II8x16s")
 _DURABLE_RESPONSE_V2 = Struct("<II")
 _DURABLE_RECONNECT = Struct("<QQ")
 _DURABLE_RECONNECT_V2 = Struct("<QQ16sI")
 _MAXIMAL_ACCESS = Struct("<II")
 _ON_DISK_ID = Struct("<QQ16x")
+_APP_INSTANCE_ID = Struct("<HH16s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,30 @@ class DurableHandleFlags(IntFlag):
 
 
 @dataclass(frozen=True, slots=True)
+class DurableHandleRequest:
+    """SMB2_CREATE_DURABLE_HANDLE_REQUEST ([MS-SMB2] 2.2.13.2.3): says nothing, in 16 bytes."""
+
+    @classmethod
+    def parse(cls, data: Buffer) -> DurableHandleRequest:
+        return cls(*_exactly(_DURABLE_REQUEST, data, "DHnQ"))
+
+    def pack(self) -> bytes:
+        return _DURABLE_REQUEST.pack()
+
+
+@dataclass(frozen=True, slots=True)
+class DurableHandleResponse:
+    """SMB2_CREATE_DURABLE_HANDLE_RESPONSE ([MS-SMB2] 2.2.14.2.3)."""
+
+    @classmethod
+    def parse(cls, data: Buffer) -> DurableHandleResponse:
+        return cls(*_exactly(_DURABLE_RESPONSE, data, "DHnQ response"))
+
+    def pack(self) -> bytes:
+        return _DURABLE_RESPONSE.pack()
+
+
+@dataclass(frozen=True, slots=True)
 class DurableHandleReconnect:
     """SMB2_CREATE_DURABLE_HANDLE_RECONNECT ([MS-SMB2] 2.2.13.2.4)."""
 
@@ -216,6 +243,23 @@ class DurableHandleReconnectV2:
 
     def pack(self) -> bytes:
         return _DURABLE_RECONNECT_V2.pack(*self.file_id, self.create_guid, self.flags)
+
+
+@dataclass(frozen=True, slots=True)
+class AppInstanceId:
+    """SMB2_CREATE_APP_INSTANCE_ID ([MS-SMB2] 2.2.13.2.13)."""
+
+    app_instance_id: bytes
+
+    @classmethod
+    def parse(cls, data: Buffer) -> AppInstanceId:
+        size, _, app_instance_id = _exactly(_APP_INSTANCE_ID, data, "AppInstanceId")
+        if size != _APP_INSTANCE_ID.size:
+            raise Malformed(f"AppInstanceId's StructureSize is {size}")
+        return cls(app_instance_id)
+
+    def pack(self) -> bytes:
+        return _APP_INSTANCE_ID.pack(_APP_INSTANCE_ID.size, 0, self.app_instance_id)
 
 
 @dataclass(frozen=True, slots=True)
