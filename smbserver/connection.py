@@ -469,15 +469,18 @@ class Connection:
         self._end()
 
     def _end(self) -> None:
-        """Requests under way go on, their replies are dropped; who waits for an event is cancelled."""
+        """Requests under way go on, their replies are dropped; who waits for an event is cancelled.
+
+        A CREATE also goes on while the session has another channel, where the client will ask for it again.
+        """
         if self.closed:
             return
         self.closed = True
         if self._deadline is not None:
             self._deadline.cancel()
         self.service.connections.discard(self)
-        for _, task, may_go_async in list(self._pending.values()):
-            if may_go_async:
+        for call, task, may_go_async in list(self._pending.values()):
+            if may_go_async and not self._is_asked_again(call):
                 task.cancel()
         for authentication in list(self.authentications.values()):
             if (
@@ -493,3 +496,10 @@ class Connection:
                 self.service.end_session(session)
         self.bindings.clear()
         self.service.connection_ended()
+
+    def _is_asked_again(self, call: Call) -> bool:
+        return (
+            call.header.command == Command.CREATE
+            and call.session is not None
+            and any(one is not self for one in call.session.bindings)
+        )

@@ -67,6 +67,8 @@ class Open:
     """CurrentByteOffset: where the last READ ended, for clients that ask."""
     on_close: list[Callable[[], None]] = field(default_factory=list)
     """What ends with the open: its locks, and who waits for something of it."""
+    lock_sequences: dict[int, int] = field(default_factory=dict)
+    """LockSequenceArray: the number that came last for an index."""
     channel_sequence: int = 0
     requests: int = 0
     """Under way with this ChannelSequence."""

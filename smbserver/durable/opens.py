@@ -147,6 +147,7 @@ class DurableOpens:
             record.create_guid,
             record.app_instance_id,
         )
+        opened.lock_sequences = dict(record.lock_sequences)
         locks.resume(opened, record.locks)
         self._service.caching.resume(opened, record.cached, record.client_guid)
         self._service.counters["durable_opens_taken_up"] += 1
@@ -233,6 +234,7 @@ class DurableOpens:
             position=opened.position,
             cached=Cached() if holding is None else holding.kept(),
             locks=locks.held_by(opened),
+            lock_sequences=tuple(opened.lock_sequences.items()),
         )
 
 

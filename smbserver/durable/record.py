@@ -68,6 +68,7 @@ class Record:
     position: int
     cached: Cached
     locks: tuple[Range, ...]
+    lock_sequences: tuple[tuple[int, int], ...]
 
     def to_json(self) -> dict[str, Any]:
         """For tables: bytes as hexadecimal digits."""
@@ -85,6 +86,9 @@ class Record:
         for name in ("user", "file"):
             plain[name] = tuple(plain[name])
         plain["cached"] = Cached(**cached)
+        plain["lock_sequences"] = tuple(
+            (index, number) for index, number in found["lock_sequences"]
+        )
         plain["locks"] = tuple(Range(*one) for one in found["locks"])
         return cls(**plain)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +12,13 @@ from typing import Any
 
 import pytest
 
-from smbserver import access, locks, share_modes
+from smbserver import access, share_modes
 from smbserver.commands import close, create
 from smbserver.config import Config
 from smbserver.dispatch import Call, Chain, Reply
-from smbserver.oplock import Caching
 from smbserver.parameters import Share as ShareParameters
+from smbserver.service import Service
 from smbserver.session import Session
-from smbserver.store import Store
 from smbserver.tree import Tree
 from smbserver.vfs import open_share
 from smbserver.wire.close import CloseRequest
@@ -57,7 +55,7 @@ class Server:
     tree: Tree
     session: Session
     channel: FakeChannel
-    caching: Caching
+    service: Service
     connection: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,7 +68,7 @@ class Server:
             max_transact_size=1 << 20,
             capabilities=0,
             client_guid=bytes(16),
-            service=SimpleNamespace(caching=self.caching, config=Config()),
+            service=self.service,
         )
 
     def call(self, body: bytes, opened: Any = None) -> Call:
@@ -128,11 +126,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     vfs = open_share(parameters)
     session = Session(1, None, Dialect.SMB_3_1_1, bytes(16))  # type: ignore[arg-type]
     tree = Tree(1, session, parameters, vfs, access.ALL)
-    store = Store()
-    share_modes.attach(store)
-    locks.attach(store)
-    caching = Caching(SimpleNamespace(store=store, counters=Counter(), config=Config()))  # type: ignore[arg-type]
-    yield Server(path, outside, tree, session, FakeChannel(), caching)
+    yield Server(path, outside, tree, session, FakeChannel(), Service(Config()))
     session.close()
     vfs.close()
     assert not share_modes._files, "an open outlived its session"
