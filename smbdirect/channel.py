@@ -3,7 +3,8 @@
 The way of a wake-up:
   1. the socket is readable: one `recv_into` the staging buffer, behind the rest of a frame;
   2. every whole frame in it is delivered: messages copied, the proxy's frames handled in place;
-  3. a message of LARGE_MESSAGE bytes or more is received straight into memory of its own, which is used again;
+  3. a message of LARGE_MESSAGE bytes or more is received straight into memory of its own, which is used again, or
+     into that of the one who awaits its payload;
   4. what the callbacks send is gathered meanwhile, and leaves in one `sendmsg` at the end, or when it is much.
 What the socket does not take waits, in order, until it is writable.
 """
@@ -33,6 +34,8 @@ STAGING_SIZE = 256 << 10
 """Bytes received at once into the buffer that all channels of a loop share."""
 LARGE_MESSAGE = 64 << 10
 """Bytes from which a message that is incomplete gets memory of its own, not a second copy."""
+PEEK_SIZE = 512
+"""Bytes received at first behind a large message: the next may be as large, and should not be staged."""
 READ_BUDGET = 1 << 20
 """Bytes taken from one socket in one wake-up, then others have a turn."""
 FRAME_BUDGET = 128
@@ -120,6 +123,9 @@ class Channel:
         self.facts = facts
         self.receive_limit = facts.max_fragmented_receive_size
         """Bytes of the longest message accepted; may be lowered for a peer not yet known."""
+        self.place: Callable[[memoryview, int], memoryview | None] | None = None
+        """Asked with the first bytes of a large message, and its length, for memory of its last bytes: those then go
+        there, and only what stands before them is delivered. None: the message is delivered as a whole."""
         self._sock = sock
         self._loop = asyncio.get_running_loop()
         self._closing: ChannelClosed | None = None
@@ -133,7 +139,10 @@ class Channel:
         self._rest = initial
         """What was received and not delivered, always less than the staging buffer holds."""
         self._large: memoryview | None = None
-        self._large_filled = 0
+        self._large_filled, self._large_head = 0, b""
+        """The bytes of it that are there, and what stands before it in the message if it was placed."""
+        self._wanted = STAGING_SIZE
+        """Bytes to receive next into the staging buffer."""
         self._backlog = bool(initial)
         """`_rest` may hold whole frames, which go first."""
         self._on_message: Callable[[memoryview], None] = self._enqueue
@@ -220,7 +229,8 @@ class Channel:
         undelivered = [*self._early, *self._received]
         rest = b"".join(_pack_header(len(message)) + bytes(message) for message in undelivered)
         if self._large is not None:
-            rest += _pack_header(len(self._large)) + bytes(self._large[: self._large_filled])
+            head, filled = self._large_head, self._large[: self._large_filled]
+            rest += _pack_header(len(head) + len(self._large)) + head + bytes(filled)
         rest += self._rest
         self._loop.remove_reader(self._sock)
         sock = self._sock.dup()
@@ -394,11 +404,12 @@ class Channel:
         if start:
             self._staging[:start] = rest
             self._rest = b""
-        room = STAGING_SIZE - start
+        room = min(self._wanted, STAGING_SIZE - start)
         if self._backlog:
             self._backlog, taken = False, 0
         else:
-            taken = self._receive(self._view[start:], start)
+            taken = self._receive(self._view[start : start + room], start)
+            self._wanted = STAGING_SIZE
         end = start + taken
         if self._held or not end:
             return 0
@@ -444,7 +455,14 @@ class Channel:
         return position
 
     def _begin_large(self, length: int, begun: memoryview) -> None:
-        self._large = self._memory.take(length)
+        placed = None if self.place is None else self.place(begun, length)
+        if placed is None:
+            self._large_head = b""
+            self._large = self._memory.take(length)
+        else:
+            head = length - len(placed)
+            self._large_head, begun = bytes(begun[:head]), begun[head:]
+            self._large = placed
         self._large_filled = len(begun)
         self._large[: len(begun)] = begun
 
@@ -454,10 +472,12 @@ class Channel:
         taken = self._receive(message[self._large_filled :], self._large_filled or 1)
         self._large_filled += taken
         if self._large_filled == len(message) and not self._held:
+            head = self._large_head
             self._large = None
+            self._wanted = PEEK_SIZE
             self._messages_received += 1
-            self._inline_received += len(message)
-            self._on_message(message)
+            self._inline_received += len(head) + len(message)
+            self._on_message(memoryview(head) if head else message)
         return taken
 
     def _too_long(self, length: int) -> None:

@@ -2,7 +2,7 @@
 
 Out: credits are taken, header and body become parts, signed or sealed, and given to the channel.
 In: a message is opened if it is sealed, split if it is a compound, verified, and given to whoever
-asked; what nobody asked for (oplock and lease breaks) goes to `unsolicited`.
+asked; the data of a large READ goes straight to the range that awaits it, if nobody must verify it first; what nobody asked for (oplock and lease breaks) goes to `unsolicited`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from smbdirect.channel import Channel, ChannelClosed
+from smbdirect.pool import PoolRange
 from smbserver.client.credits import Credits
 from smbserver.client.negotiation import Negotiated, accept, offer
 from smbserver.client.options import Options
@@ -24,6 +25,7 @@ from smbserver.wire.bounds import Buffer, Malformed, padding
 from smbserver.wire.cancel import CancelRequest
 from smbserver.wire.errors import ErrorResponse
 from smbserver.wire.header import (
+    PROTOCOL_ID,
     SIGNATURE_OFFSET,
     UNSOLICITED,
     Command,
@@ -32,6 +34,7 @@ from smbserver.wire.header import (
     split_compound,
 )
 from smbserver.wire.negotiate import Capabilities, Dialect, NegotiateResponse
+from smbserver.wire.read import DATA_OFFSET, data_length
 from smbserver.wire.smb1 import MultiProtocolNegotiate
 from smbserver.wire.status import NtStatus, StatusError
 
@@ -62,6 +65,8 @@ class Request:
     header: Header
     parts: Sequence[Buffer]
     charge: int = 1
+    into: PoolRange | None = None
+    """Where a READ's data may be placed as it arrives."""
 
 
 @dataclass(slots=True)
@@ -104,6 +109,9 @@ class InFlight:
     """Given by an interim response; names the request to CANCEL."""
     late: Callable[[], None] | None = None
     """Called when the response comes after whoever awaited the answer was cancelled."""
+    into: PoolRange | None = None
+    placed: int = 0
+    """Bytes of the response's data that lie in `into`, and not in the message."""
 
 
 @dataclass(slots=True)
@@ -142,6 +150,8 @@ class Connection:
         """Whether large requests cost more than one credit ([MS-SMB2] 3.2.4.1.5)."""
         self._in_flight: dict[int, InFlight] = {}
         self._held = False
+        self._placing: PoolRange | None = None
+        """Where the data of the message goes that is being received."""
         self._arrived: asyncio.Event = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
@@ -149,6 +159,7 @@ class Connection:
 
     async def negotiate(self) -> None:
         """Agrees on dialect, limits and algorithms ([MS-SMB2] 3.2.5.2)."""
+        self.channel.place = self._place
         self.channel.start(self._on_message, self._on_closed)
         if self.options.multi_protocol:
             await self._negotiate_multi_protocol()
@@ -184,7 +195,7 @@ class Connection:
     def _give_up(self) -> None:
         """Notices that the channel ends, even while the last transfers on it are awaited."""
         if self.channel.closed is not None:
-            self._on_closed(self.channel.closed)
+            self._lose(self.channel.closed)
 
     @property
     def in_flight(self) -> int:
@@ -214,7 +225,9 @@ class Connection:
             header.credit_charge = request.charge if self._says_charge else 0
             message_id += request.charge
             message = self._message(request, protection, position < last)
-            sent.append(self._track(header, message, request.charge, protection))
+            entry = self._track(header, message, request.charge, protection)
+            entry.into = request.into
+            sent.append(entry)
             parts += message
         self._send_parts(parts, requests[0].header.session_id, protection)
         return sent
@@ -276,8 +289,32 @@ class Connection:
 
     # -- in
 
+    def _place(self, begun: memoryview, length: int) -> memoryview | None:
+        """Memory for the data of a plain, successful READ, whose response has begun like this."""
+        if len(begun) < DATA_OFFSET or begun[:4] != PROTOCOL_ID:
+            return None
+        header = Header.parse(begun)
+        entry = self._in_flight.get(header.message_id)
+        if entry is None or entry.into is None or entry.answer.done():
+            return None
+        protected = entry.sealed or entry.signer is not None or header.is_signed
+        plain = header.command == Command.READ and not header.status and not header.next_command
+        count = length - DATA_OFFSET
+        if protected or not plain or count != data_length(begun) or count > entry.into.length:
+            return None
+        entry.placed = count
+        self._placing = entry.into
+        self._placing.begin_transfer()
+        return self._placing.view[:count]
+
+    def _end_placing(self) -> None:
+        if self._placing is not None:
+            self._placing.end_transfer()
+            self._placing = None
+
     def _on_message(self, message: memoryview) -> None:
         """Called by the channel for every message; what is malformed ends the connection."""
+        self._end_placing()
         try:
             sealed = message[:4] == transform.PROTOCOL_ID
             if sealed:
@@ -353,6 +390,10 @@ class Connection:
         await self._arrived.wait()
 
     def _on_closed(self, closed: ChannelClosed) -> None:
+        self._end_placing()
+        self._lose(closed)
+
+    def _lose(self, closed: ChannelClosed) -> None:
         if self.lost is not None:
             return
         self.lost = closed

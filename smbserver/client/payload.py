@@ -54,9 +54,7 @@ async def read_into(
     """Reads to the start of a range; the bytes read, 0 at the end of the file."""
     session = file.tree.session
     if not session.uses_rdma(channel, file.tree, length):
-        data = await read_inline(file, channel, offset, length)
-        piece.view[: len(data)] = data
-        return len(data)
+        return await _read_inline_into(file, channel, offset, piece, length)
     exposure = await expose(
         channel.connection,
         piece,
@@ -78,23 +76,48 @@ async def read_into(
     return answer.data_remaining
 
 
+async def _read_inline_into(
+    file: Open, channel: SessionChannel, offset: int, piece: PoolRange, length: int
+) -> int:
+    """Reads through the response, or past it: much data is received where it belongs."""
+    sent = await _send_inline(file, channel, offset, length, piece)
+    response = await sent.answer
+    if sent.placed:
+        counters = file.tree.session.counters
+        counters.requests_inline += 1
+        counters.read_inline += sent.placed
+        return sent.placed
+    data = _inline_data(file, response)
+    piece.view[: len(data)] = data
+    return len(data)
+
+
 async def read_inline(file: Open, channel: SessionChannel, offset: int, length: int) -> Buffer:
     """Reads into the response; empty at the end of the file."""
-    session = file.tree.session
+    sent = await _send_inline(file, channel, offset, length, None)
+    return _inline_data(file, await sent.answer)
+
+
+async def _send_inline(
+    file: Open, channel: SessionChannel, offset: int, length: int, into: PoolRange | None
+) -> InFlight:
     request = ReadRequest(file.file_id, offset, length)
-    sent = await session.send(
+    return await file.tree.session.send(
         Header(command=Command.READ),
         request.pack(),
         tree=file.tree,
         channel=channel,
         charge=charge_for(length),
+        into=into,
     )
-    response = (await sent.answer).expect(NtStatus.END_OF_FILE)
-    session.counters.requests_inline += 1
-    if response.status == NtStatus.END_OF_FILE:
-        return b""
-    data = ReadResponse.parse(response.message).data
-    session.counters.read_inline += len(data)
+
+
+def _inline_data(file: Open, response: Response) -> Buffer:
+    counters = file.tree.session.counters
+    end = response.expect(NtStatus.END_OF_FILE).status == NtStatus.END_OF_FILE
+    data = b"" if end else ReadResponse.parse(response.message).data
+    counters.requests_inline += 1
+    counters.read_inline += len(data)
     return data
 
 

@@ -238,12 +238,13 @@ class Session:
         channel: SessionChannel | None = None,
         charge: int = 1,
         signed: bool = False,
+        into: PoolRange | None = None,
     ) -> InFlight:
         """Sends a request whose header and body may be anything; credits, ids and protection are added."""
         channel = channel or self.pick()
         self._fill(header, tree)
         protection = self._protection(channel, tree, signed)
-        request = Request(header, parts, charge if channel.connection.multi_credit else 1)
+        request = Request(header, parts, charge if channel.connection.multi_credit else 1, into)
         return (await channel.connection.send([request], protection))[0]
 
     async def compound(

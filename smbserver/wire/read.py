@@ -124,3 +124,9 @@ class ReadResponse:
     def pack_fixed(self) -> bytes:
         """The 16 bytes that stand before the data, for those who send the data without copying."""
         return _RESPONSE.pack(17, DATA_OFFSET, 0, len(self.data), self.data_remaining, self.flags)
+
+
+def data_length(begun: Buffer) -> int:
+    """DataLength of a READ response of which DATA_OFFSET bytes are there; -1 where its data begins elsewhere."""
+    _, offset, _, length, _, _ = _RESPONSE.unpack_from(begun, HEADER_SIZE)
+    return length if offset == DATA_OFFSET else -1

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from smbdirect import frames, outgoing
 from smbdirect.channel import (
     LARGE_MESSAGE,
+    PEEK_SIZE,
     RECEIVE_QUEUE_MAX,
     Access,
     Channel,
@@ -39,6 +40,8 @@ from tests.smbdirect.far_end import (
     pair,
     run,
 )
+
+HEAD = b"head of a message"
 
 # -- framing
 
@@ -97,6 +100,58 @@ def test_large_messages_between_small_ones(length: int) -> None:
         assert got == large
         assert bytes(await channel.receive()) == b"after"
         await sending
+        channel.close()
+
+    run(story)
+
+
+@given(st.lists(st.integers(1, 30) | st.integers(30_000, 100_000), max_size=20))
+def test_payload_is_placed_where_it_is_awaited(portions: list[int]) -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        payload = os.urandom(LARGE_MESSAGE)
+        stream = message(b"before") + 2 * message(HEAD + payload) + message(b"after")
+        memory = bytearray(len(payload))
+        asked: list[int] = []
+
+        def place(begun: memoryview, length: int) -> memoryview | None:
+            asked.append(length)
+            return memoryview(memory) if begun[: len(HEAD)] == HEAD else None
+
+        channel.place = place
+        got = Collected(channel)
+        for size in (*portions, len(stream)):
+            await peer.write(stream[:size])
+            stream = stream[size:]
+            await asyncio.sleep(0)
+        await got.count(4)
+        assert asked.count(len(HEAD + payload)) == len(asked)
+        assert (got.messages[0], got.messages[3]) == (b"before", b"after")
+        whole = [HEAD + payload] * got.messages.count(HEAD + payload)
+        assert [HEAD] * got.messages.count(HEAD) + whole == sorted(got.messages[1:3], key=len)
+        assert HEAD not in got.messages or memory == payload
+        assert channel.statistics().bytes_inline_received == 11 + 2 * len(HEAD + payload)
+        channel.close()
+
+    run(story)
+
+
+def test_behind_a_large_message_the_payload_of_the_next_is_not_copied() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        begun: list[int] = []
+        memory = bytearray(1 << 20)
+
+        def place(given: memoryview, length: int) -> memoryview:
+            begun.append(len(given))
+            return memoryview(memory)[: length - len(HEAD)]
+
+        channel.place = place
+        got = Collected(channel)
+        sending = asyncio.create_task(peer.write(4 * message(HEAD + b"x" * len(memory))))
+        await got.count(4)
+        await sending
+        assert all(length <= PEEK_SIZE for length in begun[1:])
         channel.close()
 
     run(story)
@@ -617,6 +672,31 @@ def test_a_channel_works_after_it_was_passed_twice_by_scm_rights(
         assert bytes(await moved.receive()) == b"second"
         moved.send(b"answer")
         assert await peer.frame() == (0, b"answer")
+        moved.close()
+
+    run(story)
+
+
+def test_half_of_a_placed_message_is_passed_on_as_a_whole() -> None:
+    async def story() -> None:
+        channel, peer = pair()
+        payload = os.urandom(LARGE_MESSAGE)
+        memory = memoryview(bytearray(len(payload)))
+        begun = asyncio.Event()
+
+        def place(given: memoryview, length: int) -> memoryview:
+            begun.set()
+            return memory
+
+        channel.place = place
+        got = Collected(channel)
+        await peer.write(message(HEAD + payload)[:1000])
+        await begun.wait()
+        sock, rest = channel.detach()
+        moved = Channel(sock, FACTS, initial=rest)
+        await peer.write(message(HEAD + payload)[1000:])
+        assert bytes(await moved.receive()) == HEAD + payload
+        assert not got.messages
         moved.close()
 
     run(story)
