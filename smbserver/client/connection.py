@@ -2,7 +2,8 @@
 
 Out: credits are taken, header and body become parts, signed or sealed, and given to the channel.
 In: a message is opened if it is sealed, split if it is a compound, verified, and given to whoever
-asked; the data of a large READ goes straight to the range that awaits it, if nobody must verify it first; what nobody asked for (oplock and lease breaks) goes to `unsolicited`.
+asked; the data of a large READ, if nobody must verify it, is received straight into the range that
+awaits it; what nobody asked for (oplock and lease breaks) goes to `unsolicited`.
 """
 
 from __future__ import annotations
