@@ -39,6 +39,10 @@ RANKS = (
     (r"smbd_\w+", 6),
     (r"channel\w*", 8),
     (r"engine\w*", 9),
+    # The worker's own path: of the engine it knows the frames, nothing else.
+    (r"smb2_wire", 0),
+    (r"smb2_(window|opens|ranges)", 1),
+    (r"smb2_reader", 9),
 )
 VERBS_HEADERS = re.compile(r"^(infiniband|rdma)/")
 VERBS_FILES = re.compile(r"^(fabric_)?verbs")

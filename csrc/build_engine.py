@@ -12,9 +12,9 @@ from cffi import FFI
 
 ROOT = Path(__file__).resolve().parent.parent
 CSRC = ROOT / "csrc"
-LEFT_OUT = ("fabric_memory",)
-"""For tests. What needs rdma-core's headers compiles to nothing where they are missing, and opens
-the libraries when it is used, so that the extension links to none of them."""
+LEFT_OUT = ("fabric_memory", "smb2_")
+"""For tests, and for the worker's own module. What needs rdma-core's headers compiles to nothing where they are
+missing, and opens the libraries when it is used, so that the extension links to none of them."""
 
 
 def sources() -> list[str]:

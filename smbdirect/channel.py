@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import operator
 import socket
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import astuple, dataclass
+from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 from smbdirect import frames
@@ -96,6 +97,9 @@ class ChannelStatistics:
     messages_sent: int
     messages_received: int
 
+    def __add__(self, other: ChannelStatistics) -> ChannelStatistics:
+        return ChannelStatistics(*map(operator.add, astuple(self), astuple(other)))
+
 
 class _Transfer(NamedTuple):
     """An RDMA_WRITE, RDMA_READ or REVOKE whose DONE has not come."""
@@ -103,6 +107,31 @@ class _Transfer(NamedTuple):
     kind: int
     piece: PoolRange | None
     done: Callable[[int, int], None] | None
+
+
+class Shortcut(Protocol):
+    """Answers some frames by itself, without a call for each; what they say is its own affair.
+
+    It sees every frame before `on_message` or the channel does, in order, and leaves what it does not want.
+    """
+
+    replies: memoryview
+    """What the last `serve` has to send. Used again by the next."""
+    frames: int
+    """How many frames the last `serve` took."""
+
+    @property
+    def in_flight(self) -> int:
+        """RDMA operations of its own whose DONE has not come."""
+
+    def serve(self, staging: bytearray, start: int, end: int) -> int:
+        """Takes whole frames of staging[start:end], from the first on; how many bytes they were."""
+
+    def statistics(self) -> ChannelStatistics:
+        """Of what it took and sent."""
+
+    def end(self) -> None:
+        """The channel has ended; nothing more comes."""
 
 
 def _ignore(message: memoryview) -> None:
@@ -156,6 +185,7 @@ class Channel:
         """Messages that came before `start`, when `attach` read already."""
         self._receivers: deque[asyncio.Future[None]] = deque()
         self._outgoing = Outgoing(sock, self._loop, self._broken, self._settle)
+        self._shortcut: Shortcut | None = None
         # the proxy
         self._operations = itertools.count(1)
         self._transfers: dict[int, _Transfer] = {}
@@ -191,6 +221,10 @@ class Channel:
         if not self._paused:
             self._read()
 
+    def shorten(self, shortcut: Shortcut) -> None:
+        """From now on a shortcut sees the frames first. Before `start`, once."""
+        self._shortcut = shortcut
+
     @property
     def closed(self) -> ChannelClosed | None:
         """Why the channel has ended or is about to; None while it lives."""
@@ -224,7 +258,7 @@ class Channel:
         Not from inside `on_message` (pause there, detach later), nor while something waits to be
         sent.
         """
-        if self._closing or self._delivering or self._outgoing.waiting_bytes or self._transfers:
+        if self._closing or self._delivering or self._outgoing.waiting_bytes or self._in_flight:
             raise RuntimeError("the channel is in the middle of something and cannot be passed on")
         undelivered = [*self._early, *self._received]
         rest = b"".join(_pack_header(len(message)) + bytes(message) for message in undelivered)
@@ -239,7 +273,7 @@ class Channel:
         return sock, rest
 
     def statistics(self) -> ChannelStatistics:
-        return ChannelStatistics(
+        own = ChannelStatistics(
             self._inline_sent,
             self._inline_received,
             self._rdma_written,
@@ -247,6 +281,12 @@ class Channel:
             self._messages_sent,
             self._messages_received,
         )
+        return own if self._shortcut is None else own + self._shortcut.statistics()
+
+    @property
+    def _in_flight(self) -> bool:
+        """Whether the proxy has not said DONE to everything yet."""
+        return bool(self._transfers or (self._shortcut is not None and self._shortcut.in_flight))
 
     def _lost(self, reason: int, words: str) -> None:
         if self._closing is None:
@@ -257,7 +297,7 @@ class Channel:
         """Goes on with closing as far as what waits and what is under way allow."""
         if self._closing is None or self._outgoing.waiting_bytes or self._ended.done():
             return
-        if not self._transfers:
+        if not self._in_flight:
             self._end()
         elif not self._shut:
             self._shut = True
@@ -281,6 +321,8 @@ class Channel:
         self._sock.close()
         self._large = None
         self._rest = b""
+        if self._shortcut is not None:
+            self._shortcut.end()
         self._abandon(closing)
         if self._on_closed is not None:
             self._loop.call_soon(self._on_closed, closing)
@@ -420,31 +462,36 @@ class Channel:
 
     def _deliver(self, end: int) -> int:
         """Delivers the whole frames of staging[:end]; returns where what must stay begins."""
-        staging, view = self._staging, self._view
+        staging, view, shortcut = self._staging, self._view, self._shortcut
         position = count = 0
         word: int
         while end - position >= 4:
-            (word,) = _unpack_header(staging, position)
-            body = position + 4
-            after = body + (word & _MESSAGE_MAX)
-            if word <= _MESSAGE_MAX:
-                if word > self.receive_limit:
-                    self._too_long(word)
-                    return end
-                if after > end:
-                    if word < LARGE_MESSAGE:
-                        return position
-                    self._begin_large(word, view[body:end])
-                    return end
-                self._messages_received += 1
-                self._inline_received += word
-                self._on_message(memoryview(bytes(view[body:after])))
-            elif word == _DONE_HEADER and after <= end and self._transfers:
-                self._done(*_unpack_done(staging, body))
-            elif not self._proxy_frame(word >> 24, view[body:after], after, end):
-                return position
+            if shortcut is not None and (taken := shortcut.serve(staging, position, end)):
+                after = position + taken
+                count += shortcut.frames
+                self._took_shortcut(shortcut)
+            else:
+                (word,) = _unpack_header(staging, position)
+                body = position + 4
+                after = body + (word & _MESSAGE_MAX)
+                if word <= _MESSAGE_MAX:
+                    if word > self.receive_limit:
+                        self._too_long(word)
+                        return end
+                    if after > end:
+                        if word < LARGE_MESSAGE:
+                            return position
+                        self._begin_large(word, view[body:end])
+                        return end
+                    self._messages_received += 1
+                    self._inline_received += word
+                    self._on_message(memoryview(bytes(view[body:after])))
+                elif word == _DONE_HEADER and after <= end and self._transfers:
+                    self._done(*_unpack_done(staging, body))
+                elif not self._proxy_frame(word >> 24, view[body:after], after, end):
+                    return position
+                count += 1
             position = after
-            count += 1
             if self._held:
                 self._backlog = position < end
                 return position
@@ -453,6 +500,12 @@ class Channel:
                 self._loop.call_soon(self._on_readable)
                 return position
         return position
+
+    def _took_shortcut(self, shortcut: Shortcut) -> None:
+        if shortcut.replies:
+            self._outgoing.add_now(shortcut.replies)
+        if self._closing is not None:
+            self._settle()
 
     def _begin_large(self, length: int, begun: memoryview) -> None:
         placed = None if self.place is None else self.place(begun, length)
@@ -659,6 +712,10 @@ class Channel:
         piece.begin_transfer()
         self._transfers[operation] = _Transfer(kind, piece, done)
         return frame
+
+    def pool_number(self, pool: Pool) -> int:
+        """What the proxy calls an attached pool in this channel's frames."""
+        return self._pool_numbers[pool]
 
     async def expose(self, piece: PoolRange, access: Access) -> BufferDescriptor:
         """Client role: lets the peer read or write the range, which stays taken, until `revoke`."""

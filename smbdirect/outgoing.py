@@ -82,6 +82,16 @@ class Outgoing:
         if not self._corked or self._gathered >= GATHER_MAX:
             self.flush()
 
+    def add_now(self, replies: memoryview) -> None:
+        """Sends at once, if nothing waits: only what the socket does not take is copied."""
+        if not self.waiting_bytes and not self._blocked:
+            try:
+                replies = replies[self._sock.send(replies) :]
+            except OSError:  # full or broken: `flush` finds out which
+                pass
+        if replies:
+            self.add(replies)
+
     def cork(self) -> None:
         self._corked += 1
 

@@ -21,6 +21,7 @@ from smbserver.commands import negotiate
 from smbserver.credits import MessageWindow
 from smbserver.dispatch import Call, Chain, Dispatcher, Reply, refusal
 from smbserver.preauth import PreauthHash
+from smbserver.quick_reads import QuickReads
 from smbserver.session import Binding, Session, SessionState
 from smbserver.wire import smb1, transform
 from smbserver.wire.errors import Malformed
@@ -108,6 +109,7 @@ class Connection:
         self.authentications: dict[int, Authentication] = {}
         self.pool: Pool | None = None
         """The worker's memory, once it is attached to this RDMA channel."""
+        self.quick = QuickReads(self)
         self.closed = False
         self._pending: dict[int, tuple[Call, asyncio.Future[Reply], bool]] = {}
         self._requests = 0
@@ -127,6 +129,7 @@ class Connection:
         self._deadline = asyncio.get_running_loop().call_later(
             AUTHENTICATION_DEADLINE, self._expire
         )
+        self.channel.shorten(self.quick)
         self.channel.start(self._on_message, self._on_closed)
 
     def fail(self, words: str) -> None:
@@ -447,11 +450,13 @@ class Connection:
             self._deadline = None
         binding.session.bindings[self] = binding
         self.bindings[binding.session.id] = binding
+        self.quick.bind(self, binding.session)
         self.channel.receive_limit = self.channel.facts.max_fragmented_receive_size
 
     def forget(self, session: Session) -> None:
         """A session has ended."""
         self.bindings.pop(session.id, None)
+        self.quick.forget(session)
         self.authentications.pop(session.id, None)
 
     async def attach_pool(self) -> None:
@@ -461,6 +466,7 @@ class Connection:
         pool = self.service.pool
         await self.channel.attach(pool)
         self.pool = pool
+        self.quick.use(self.service.quick_ranges, self.dialect)
 
     # The end
 
@@ -491,6 +497,7 @@ class Connection:
         self.authentications.clear()
         for binding in list(self.bindings.values()):
             session = binding.session
+            self.quick.forget(session)
             session.bindings.pop(self, None)
             if not session.bindings:
                 self.service.end_session(session)

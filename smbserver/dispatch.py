@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from smbserver import quick_reads
 from smbserver.wire.errors import ErrorResponse, Malformed
 from smbserver.wire.header import Command, Header
 from smbserver.wire.status import NtStatus, StatusError
@@ -271,7 +272,9 @@ def _find_open(row: Row, call: Call) -> None:
             return
         raise StatusError(NtStatus.FILE_CLOSED)
     chain.open = call.open
-    call.open.is_replay_eligible = False
+    if call.open.is_replay_eligible:
+        call.open.is_replay_eligible = False
+        quick_reads.admit(call.open)
     if call.connection.counts_sequences:
         _begin_on_open(row, call, call.open)
 

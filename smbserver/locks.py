@@ -95,6 +95,12 @@ def may_access(opened: Open, offset: int, length: int, writing: bool) -> bool:
     return True
 
 
+def hint_of(opened: Open) -> memoryview:
+    """Its one number in memory that all workers map: nought while no range of the file is locked."""
+    slot = bucket(opened.file.record)
+    return _hints[slot : slot + 1]
+
+
 def is_locked(key: Key) -> bool:
     """Whether any range of the file is locked."""
     record = pack_key(key)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from smbserver import access, share_modes
+from smbserver import access, quick_reads, share_modes
 from smbserver.identity import acting_for
 from smbserver.vfs.directory import Directory
 from smbserver.vfs.file import File
@@ -18,6 +18,7 @@ from smbserver.vfs.stream import Stream
 if TYPE_CHECKING:
     from smbserver.commands.change_notify import Notifier
     from smbserver.durable.record import Durability
+    from smbserver.quick_reads import QuickOpen
     from smbserver.tree import Tree
 
 log = logging.getLogger(__name__)
@@ -63,8 +64,8 @@ class Open:
     """The client has not shown yet that it knows the FileId."""
     notifier: Notifier | None = None
     """What CHANGE_NOTIFY has begun to follow."""
-    position: int = 0
-    """CurrentByteOffset: where the last READ ended, for clients that ask."""
+    quick: QuickOpen | None = None
+    """What C knows of it (`quick_reads`); None: all its READs go by Python."""
     on_close: list[Callable[[], None]] = field(default_factory=list)
     """What ends with the open: its locks, and who waits for something of it."""
     lock_sequences: dict[int, int] = field(default_factory=dict)
@@ -74,6 +75,7 @@ class Open:
     """Under way with this ChannelSequence."""
     earlier_requests: int = 0
     """Under way with older ones ([MS-SMB2] 3.3.1.10, OutstandingRequestCount and OutstandingPreRequestCount)."""
+    last_position: int = 0
     volatile_id: int = field(default_factory=lambda: next(_ids))
     may_read: bool = field(init=False)
     may_write: bool = field(init=False)
@@ -88,6 +90,17 @@ class Open:
     def persistent_id(self) -> int:
         """By which the client asks for it when its session has ended; otherwise the same number."""
         return self.volatile_id if self.durability is None else self.durability.persistent_id
+
+    @property
+    def position(self) -> int:
+        """CurrentByteOffset: where the last READ ended, for clients that ask."""
+        return self.last_position if self.quick is None else self.quick.position
+
+    @position.setter
+    def position(self, value: int) -> None:
+        self.last_position = value
+        if self.quick is not None:
+            self.quick.position = value
 
     @property
     def is_directory(self) -> bool:
@@ -124,6 +137,8 @@ class Open:
         if ahead:
             self.earlier_requests += self.requests
             self.requests, self.channel_sequence = 0, sequence
+            if self.quick is not None:
+                self.quick.begin_sequence(sequence)
         self.requests += 1
         return True
 
@@ -139,6 +154,7 @@ class Open:
         if self._closed:
             return
         self._closed = True
+        quick_reads.withdraw(self)
         for callback in list(self.on_close):
             callback()
         # Both know the open: left in a circle, it would keep the share's folder open until the collector comes.

@@ -153,7 +153,6 @@ def take_over(
     connection.client_guid = bytes.fromhex(negotiated["client_guid"])
     connection.preauth = PreauthHash(bytes.fromhex(negotiated["preauth"]))
     low, high = negotiated["window"]
-    connection.window = MessageWindow(service.config.general.smb2_max_credits, low)
-    connection.window.high = high
+    connection.window = MessageWindow(service.config.general.smb2_max_credits, low, high)
     service.counters["connections_taken_over"] += 1
     connection.start()

@@ -26,6 +26,9 @@ MAPPED_MIN = 256 << 10
 REUSED_MIN = 64 << 10
 """Bytes from which the memory of inline READs is kept: fresh memory costs a page fault per 4 KiB."""
 
+SENT_MIN = 64 << 10
+"""Bytes from which a READ's data is not copied into its reply."""
+
 KEPT_MAX = 32 << 20
 """Bytes of idle buffers that are kept; eight READs of 4 MiB."""
 

@@ -14,6 +14,7 @@ from smbserver.auth.passdb import Passdb
 from smbserver.durable.opens import DurableOpens
 from smbserver.durable.replay import Replays
 from smbserver.oplock import Caching
+from smbserver.quick_reads import Ranges
 from smbserver.session import SessionState
 from smbserver.store import Store
 from smbserver.wire import filetime
@@ -52,6 +53,7 @@ class Service:
         self.durable_opens = DurableOpens(self)
         self.replays = Replays()
         self._pool: Pool | None = None
+        self._quick_ranges: Ranges | None = None
 
     @property
     def pool(self) -> Pool:
@@ -59,6 +61,13 @@ class Service:
         if self._pool is None:
             self._pool = Pool(self.config.general.rdma_pool_size)
         return self._pool
+
+    @property
+    def quick_ranges(self) -> Ranges:
+        """The pool's part for READs that are answered in C."""
+        if self._quick_ranges is None:
+            self._quick_ranges = Ranges(self.pool)
+        return self._quick_ranges
 
     def reload(self, config: Config) -> None:
         """Take a new configuration; sessions, trees and what was negotiated stay."""
@@ -97,4 +106,4 @@ class Service:
             self.end_session(session)
         if self._pool is not None:
             self._pool.close()
-            self._pool = None
+            self._pool = self._quick_ranges = None

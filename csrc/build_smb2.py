@@ -1,0 +1,42 @@
+"""Builds `smbserver._smb2`, the worker's own path for READ, as an extension module (cffi, API mode).
+
+It is a module apart from the engine: no RDMA library may ever be mapped into a worker.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cffi import FFI
+
+ROOT = Path(__file__).resolve().parent.parent
+CSRC = ROOT / "csrc"
+ALSO = ("channel_frames.c",)
+"""Of the engine, and without a socket or a library."""
+
+
+def sources() -> list[str]:
+    """The C files, relative to the root as setuptools wants them."""
+    files = [*sorted(CSRC.glob("smb2_*.c")), *(CSRC / name for name in ALSO)]
+    return [str(file.relative_to(ROOT)) for file in files]
+
+
+ffibuilder = FFI()
+ffibuilder.cdef((CSRC / "smb2.cdef").read_text())
+ffibuilder.set_source(
+    "smbserver._smb2",
+    '#include "smb2_reader.h"',
+    sources=sources(),
+    include_dirs=[str(CSRC)],
+    depends=[str(header.relative_to(ROOT)) for header in sorted(CSRC.glob("*.h"))],
+    define_macros=[("_GNU_SOURCE", None)],
+    extra_compile_args=[
+        "-std=c11",
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        *os.environ.get("ENGINE_CFLAGS", "").split(),
+    ],
+    extra_link_args=os.environ.get("ENGINE_LDFLAGS", "").split(),
+)

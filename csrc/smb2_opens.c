@@ -1,0 +1,66 @@
+#include "smb2_opens.h"
+
+#include <stdlib.h>
+
+enum {
+	/* A session has at most 16,384 opens: chains of four then. Volatile ids are counted, they spread by themselves. */
+	BUCKETS = 4096,
+};
+
+struct smb2_opens {
+	struct smb2_open *buckets[BUCKETS];
+};
+
+struct smb2_opens *smb2_opens_create(void)
+{
+	return calloc(1, sizeof(struct smb2_opens));
+}
+
+void smb2_opens_destroy(struct smb2_opens *opens)
+{
+	if (!opens)
+		return;
+	for (unsigned int i = 0; i < BUCKETS; i++)
+		while (opens->buckets[i])
+			smb2_opens_remove(opens, opens->buckets[i]);
+	free(opens);
+}
+
+static struct smb2_open **bucket(struct smb2_opens *opens, uint64_t volatile_id)
+{
+	return &opens->buckets[volatile_id % BUCKETS];
+}
+
+struct smb2_open *smb2_opens_add(struct smb2_opens *opens, const struct smb2_open *open)
+{
+	struct smb2_open *added = malloc(sizeof(*added));
+	struct smb2_open **first = bucket(opens, open->volatile_id);
+
+	if (!added)
+		return NULL;
+	*added = *open;
+	added->next = *first;
+	*first = added;
+	return added;
+}
+
+void smb2_opens_remove(struct smb2_opens *opens, struct smb2_open *open)
+{
+	struct smb2_open **link = bucket(opens, open->volatile_id);
+
+	while (*link && *link != open)
+		link = &(*link)->next;
+	if (*link) {
+		*link = open->next;
+		free(open);
+	}
+}
+
+struct smb2_open *smb2_opens_find(struct smb2_opens *opens, uint64_t volatile_id)
+{
+	struct smb2_open *open = *bucket(opens, volatile_id);
+
+	while (open && open->volatile_id != volatile_id)
+		open = open->next;
+	return open;
+}
