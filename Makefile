@@ -127,6 +127,6 @@ $(VENV)/.extensions: $(EXTENSION_SOURCES) $(VENV)/.requirements
 
 .PHONY: clean
 clean: ## remove what was built, the virtual environment too
-	@rm -rf $(VENV) build *.egg-info rdmaproxy/_engine*.so smbserver/bench/_raw*.so
+	@rm -rf $(VENV) build *.egg-info rdmaproxy/_engine*.so smbserver/_smb2*.so smbserver/bench/_raw*.so
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
