@@ -13,23 +13,24 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import operator
 import socket
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from smbdirect import frames
 from smbdirect.channel_facts import ChannelFacts
+from smbdirect.channel_statistics import ChannelStatistics
 from smbdirect.close_reason import CloseReason
 from smbdirect.frames import Access, FrameType, Status
 from smbdirect.message_memory import MessageMemory
 from smbdirect.outgoing import Buffer, Outgoing
 from smbdirect.pdu import BufferDescriptor
 from smbdirect.pool import Pool, PoolRange
+from smbdirect.shortcut import Shortcut
 
 STAGING_SIZE = 256 << 10
 """Bytes received at once into the buffer that all channels of a loop share."""
@@ -86,52 +87,12 @@ class RdmaWrite:
     """Called with status and bytes moved when the range is the worker's again."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelStatistics:
-    """Messages and bytes since the start; inline is what travelled inside messages."""
-
-    bytes_inline_sent: int
-    bytes_inline_received: int
-    bytes_rdma_written: int
-    bytes_rdma_read: int
-    messages_sent: int
-    messages_received: int
-
-    def __add__(self, other: ChannelStatistics) -> ChannelStatistics:
-        return ChannelStatistics(*map(operator.add, astuple(self), astuple(other)))
-
-
 class _Transfer(NamedTuple):
     """An RDMA_WRITE, RDMA_READ or REVOKE whose DONE has not come."""
 
     kind: int
     piece: PoolRange | None
     done: Callable[[int, int], None] | None
-
-
-class Shortcut(Protocol):
-    """Answers some frames by itself, without a call for each; what they say is its own affair.
-
-    It sees every frame before `on_message` or the channel does, in order, and leaves what it does not want.
-    """
-
-    replies: memoryview
-    """What the last `serve` has to send. Used again by the next."""
-    frames: int
-    """How many frames the last `serve` took."""
-
-    @property
-    def in_flight(self) -> int:
-        """RDMA operations of its own whose DONE has not come."""
-
-    def serve(self, staging: bytearray, start: int, end: int) -> int:
-        """Takes whole frames of staging[start:end], from the first on; how many bytes they were."""
-
-    def statistics(self) -> ChannelStatistics:
-        """Of what it took and sent."""
-
-    def end(self) -> None:
-        """The channel has ended; nothing more comes."""
 
 
 def _ignore(message: memoryview) -> None:

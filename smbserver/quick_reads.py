@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from smbdirect.channel import ChannelStatistics
+from smbdirect.channel_statistics import ChannelStatistics
 from smbserver import locks
 from smbserver._smb2 import ffi, lib
 from smbserver.payload import LOOP_MAX, SENT_MIN

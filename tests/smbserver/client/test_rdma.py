@@ -173,7 +173,8 @@ def test_the_session_goes_on_over_tcp_when_the_rdma_channel_ends(
         async with await open_session(server, proxy) as session:
             _, rdma = session.channels
             async with await open_file(session, server, "survives") as file:
-                data = os.urandom(8 * MIB)
+                # More than is in flight at a time: when the first block is there, others are under way.
+                data = os.urandom(8 * MIB) * 4
                 writing = asyncio.ensure_future(file.write(0, data))
                 while not session.statistics().written_by_rdma:
                     await asyncio.sleep(0)
