@@ -175,7 +175,7 @@ def _enter(call: Call, record: Record, path: str, handle: File) -> Open:
             create_options=record.create_options,
             delete_on_close=record.delete_on_close,
             write_through=bool(record.create_options & _WRITE_THROUGH),
-            position=record.position,
+            last_position=record.position,
             channel_sequence=call.header.channel_sequence,
         )
         durable_opens.take_up(opened, record)
