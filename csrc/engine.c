@@ -56,6 +56,7 @@ static int open_engine(struct engine *engine)
 	struct fabric_iwarp_config iwarp = {
 		.crc = engine->config.iwarp_crc,
 		.max_ulpdu = engine->config.iwarp_max_ulpdu,
+		.mpa_timeout = engine->smbd.negotiate_timeout,
 	};
 	int error = loop_create(&engine->loop);
 

@@ -132,7 +132,7 @@ class Config:
         0, _number, "RDMA Reads under way per connection and direction.", 0, 255
     )
     negotiate_timeout: float = _parameter(
-        0.0, _seconds, "Seconds from the connection to the end of negotiation.", 0, 3600
+        0.0, _seconds, "Seconds for the negotiation: of MPA, and then of SMB Direct.", 0, 3600
     )
     idle_timeout: float = _parameter(
         0.0, _seconds, "Seconds of silence after which a peer counts as dead.", 0, 86400
