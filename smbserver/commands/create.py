@@ -349,9 +349,9 @@ def _create(call: Call, share: Share, location: Location, wanted: _Wanted) -> Op
         handle = share.create_directory(location, attributes)
     else:
         handle = share.create_file(location, attributes | dos.ARCHIVE)
-        if wanted.allocation:
-            handle.allocate(wanted.allocation)
     try:
+        if wanted.allocation and isinstance(handle, File):
+            handle.allocate(wanted.allocation)
         _furnish(wanted.request, handle, parent)
     except BaseException:
         handle.close()

@@ -105,11 +105,14 @@ async def _wait(
 ) -> Reply:
     """Tries again whenever a range was given back, until it succeeds, is cancelled, or the open ends."""
     try:
-        while not locks.acquire(opened, wanted, wait=True):
-            await locks.until_changed(opened)
-            locks.stop_waiting(opened, wanted[0])
+        while True:
+            # Also before the first attempt: a CLOSE may have been served before this task began.
             if call.session is None or opened.volatile_id not in call.session.opens:
                 raise StatusError(NtStatus.RANGE_NOT_LOCKED)
+            if locks.acquire(opened, wanted, wait=True):
+                break
+            await locks.until_changed(opened)
+            locks.stop_waiting(opened, wanted[0])
     finally:
         locks.stop_waiting(opened, wanted[0])
     call.connection.service.caching.modified(opened)

@@ -179,17 +179,18 @@ class Share:
         """Makes a new, empty file; FileExistsError if somebody else was faster."""
         mode = _NEW_FILE_MODE & self.parameters.create_mask
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        fd = open_beneath(self.root, location.path, flags, mode)
-        write_dos_attributes(fd, DosAttributes(attributes, now()))
-        return File(fd, metadata_only=False)
+        made = File(open_beneath(self.root, location.path, flags, mode), metadata_only=False)
+        _store_attributes(made, attributes)
+        return made
 
     def create_directory(self, location: Location, attributes: int) -> Directory:
         """Makes a new directory; FileExistsError if somebody else was faster."""
         with self._folder_of(location.path) as (folder, name):
             os.mkdir(name, _NEW_FOLDER_MODE & self.parameters.directory_mask, dir_fd=folder)
         fd = open_beneath(self.root, location.path, _FOLDER | os.O_NOFOLLOW)
-        write_dos_attributes(fd, DosAttributes(attributes, now()))
-        return Directory(fd, metadata_only=False)
+        made = Directory(fd, metadata_only=False)
+        _store_attributes(made, attributes)
+        return made
 
     @staticmethod
     def _take(location: Location) -> int:
@@ -264,6 +265,15 @@ class Share:
     def volume(self) -> Volume:
         """Sizes of the file system below."""
         return volume_of(self.root)
+
+
+def _store_attributes(made: File | Directory, attributes: int) -> None:
+    """Of what has just been made; it is closed if there is no room for them."""
+    try:
+        write_dos_attributes(made.fd, DosAttributes(attributes, now()))
+    except BaseException:
+        made.close()
+        raise
 
 
 def _find_spelling(directory: int, name: str) -> str | None:

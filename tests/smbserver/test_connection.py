@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from smbdirect.channel import Channel, ChannelClosed
 from smbserver import client, connection
-from smbserver.client.connection import Request
+from smbserver.client.connection import InFlight, Request
 from smbserver.wire.change_notify import ChangeNotifyRequest
 from smbserver.wire.close import CloseRequest
 from smbserver.wire.create import CreateRequest
@@ -20,7 +20,7 @@ from smbserver.wire.file_id import ALL_ONES
 from smbserver.wire.flush import FlushRequest
 from smbserver.wire.header import Command, Header, HeaderFlags
 from smbserver.wire.ioctl import IoctlRequest
-from smbserver.wire.lock import LockElement, LockRequest
+from smbserver.wire.lock import LockElement, LockFlags, LockRequest
 from smbserver.wire.negotiate import Dialect, NegotiateRequest
 from smbserver.wire.oplock_break import LeaseBreakAcknowledgment, OplockBreak
 from smbserver.wire.query_directory import QueryDirectoryRequest
@@ -450,3 +450,33 @@ async def test_pipes_lie_in_no_file_system(tmp_path: Path, kind: int) -> None:
                 with contextlib.suppress(StatusError):
                     await session.request(command, body, tree=tree)
         assert running.service.counters["internal_errors"] == 0
+
+
+@in_loop
+async def test_a_lock_that_waited_is_not_taken_after_the_close(tmp_path: Path) -> None:
+    """Nobody could give it back."""
+    async with serving(tmp_path) as running:
+        session = await running.session()
+        tree = await session.tree("share")
+        holder, waiter = await tree.create("file"), await tree.create("file")
+        connection = session.channels[0].connection
+        element = LockElement(0, 10, LockFlags.EXCLUSIVE_LOCK)
+
+        async def send(command: Command, body: bytes) -> InFlight:
+            header = Header(command=command, session_id=session.id, tree_id=tree.id)
+            (sent,) = await connection.send([Request(header, (body,))])
+            return sent
+
+        (
+            await (await send(Command.LOCK, LockRequest(holder.file_id, (element,)).pack())).answer
+        ).expect()
+        waiting = await send(Command.LOCK, LockRequest(waiter.file_id, (element,)).pack())
+        closing = [
+            await send(Command.CLOSE, CloseRequest(one.file_id).pack()) for one in (waiter, holder)
+        ]
+        for sent in closing:
+            (await sent.answer).expect()
+        (await waiting.answer).expect(NtStatus.RANGE_NOT_LOCKED)
+        async with await tree.create("file") as third:
+            sent = await send(Command.LOCK, LockRequest(third.file_id, (element,)).pack())
+            (await sent.answer).expect()
