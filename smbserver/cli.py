@@ -7,16 +7,20 @@ import asyncio
 import getpass
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from smbserver import bench, log, serve, status, testparm
+from smbserver import bench, log, serve, status_table, testparm
 from smbserver.auth.passdb import Passdb, PassdbError
 from smbserver.config import Config, ConfigError, load
-from smbserver.control import ControlUnavailable, ask
+from smbserver.control import ControlUnavailable, Refused, ask
 from smbserver.daemon import Daemon
 
 EXIT_FAILED = 1
+
+MEASURED = 1.0
+"""Seconds between the two looks of `status --rates`."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser().parse_args(arguments)
     try:
         return int(parsed.command(parsed))
-    except (ConfigError, ControlUnavailable, PassdbError, OSError) as error:
+    except (ConfigError, ControlUnavailable, Refused, PassdbError, OSError) as error:
         print(f"smbserver: {error}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
@@ -73,18 +77,72 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def declare_status(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Show sessions and channels."""
-    parser = subparsers.add_parser("status", help="sessions, channels, what moves by RDMA")
+    """Show sessions and channels, open files, locks."""
+    parser = subparsers.add_parser("status", help="sessions, channels, open files, locks")
     _add_common(parser)
-    parser.add_argument("-j", "--json", action="store_true", help="as one JSON object")
+    parser.add_argument("-j", "--json", action="store_true", help="all of it, as one JSON object")
+    parser.add_argument(
+        "-R", "--rates", action="store_true", help="bytes per second, measured for one second"
+    )
+    parser.add_argument(
+        "what",
+        nargs="?",
+        default="sessions",
+        choices=("sessions", "opens", "locks"),
+        help="which table; sessions with their channels, unless another is named",
+    )
     parser.set_defaults(command=show_status)
 
 
 def show_status(parsed: argparse.Namespace) -> int:
     """Ask the running server."""
-    answer = ask(_config(parsed).control_path, "status")
-    print(json.dumps(answer, indent=2) if parsed.json else status.table(answer))
+    path = _config(parsed).control_path
+    answer = ask(path, "status", files=parsed.json or parsed.what != "sessions")
+    if parsed.rates:
+        time.sleep(MEASURED)
+        before, answer = answer, ask(path, "status", files=parsed.json)
+        status_table.add_rates(before, answer, MEASURED)
+    table = {
+        "sessions": status_table.sessions,
+        "opens": status_table.opens,
+        "locks": status_table.locks,
+    }[parsed.what]
+    print(json.dumps(answer, indent=2) if parsed.json else table(answer))
     return 0
+
+
+# smbserver control
+
+
+def declare_control(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Tell the running server what to do."""
+    parser = subparsers.add_parser("control", help="close sessions and files, reload, log more")
+    operations = parser.add_subparsers(required=True, metavar="OPERATION", dest="operation")
+    close_session = operations.add_parser("close-session", help="end a session on all its channels")
+    close_file = operations.add_parser("close-file", help="close one open file")
+    for one in (close_session, close_file):
+        one.add_argument("session", type=_number, help="as `smbserver status` shows it")
+    close_file.add_argument("file", type=_number, help="as `smbserver status opens` shows it")
+    reload = operations.add_parser("reload", help="read the configuration again, as SIGHUP does")
+    debug = operations.add_parser("debug", help="log that much until the next reload")
+    debug.add_argument("level", help="debug, info, warning, error, or a number as in Samba")
+    for one in (close_session, close_file, reload, debug):
+        _add_common(one)
+    parser.set_defaults(command=control)
+
+
+def control(parsed: argparse.Namespace) -> int:
+    """Ask, and show what the server answers."""
+    names = ("session", "file", "level")
+    arguments = {name: getattr(parsed, name) for name in names if hasattr(parsed, name)}
+    answer = ask(_config(parsed).control_path, parsed.operation, **arguments)
+    for sentence in answer.get("warnings", ()):
+        print(f"warning: {sentence}", file=sys.stderr)
+    return 0
+
+
+def _number(value: str) -> int:
+    return int(value, 0)
 
 
 # smbserver passwd
@@ -145,6 +203,7 @@ def _config(parsed: argparse.Namespace) -> Config:
 COMMANDS = (
     declare_run,
     declare_status,
+    declare_control,
     declare_passwd,
     testparm.declare,
     serve.declare,

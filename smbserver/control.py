@@ -1,4 +1,10 @@
-"""The server's own control socket: one line of JSON asks, one answers. Mode 0600: the server's user and root only."""
+"""The server's own control socket: one line of JSON asks, one answers. Mode 0600: the server's user and root only.
+
+    {"version": 1, "op": "close-session", "session": 17}
+    {"version": 1, "ok": true, "result": {"closed": 1}}     or     {"version": 1, "ok": false, "error": "..."}
+
+docs/administration.md lists the operations and what they answer.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +25,16 @@ MAX_REQUEST = 4096
 DEADLINE = 10.0
 """Seconds that either side waits for the other."""
 
-Operation = Callable[[], Awaitable[dict[str, Any]]]
+Operation = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+"""Given the request; KeyError, TypeError and ValueError say that it is not understood, Refused why it is refused."""
 
 
 class ControlUnavailable(Exception):
     """No server answers; the sentence says where it was looked for."""
+
+
+class Refused(Exception):
+    """An operation that cannot be carried out; the sentence says why."""
 
 
 class ControlSocket:
@@ -61,9 +72,11 @@ class ControlSocket:
             async with asyncio.timeout(DEADLINE):
                 request = json.loads(await reader.readline())
                 operation = self._operations[request["op"]]
-                answer = {"version": VERSION, "ok": True, "result": await operation()}
+                answer = {"version": VERSION, "ok": True, "result": await operation(request)}
         except (ValueError, KeyError, TypeError) as error:
             answer = {"version": VERSION, "ok": False, "error": f"not understood: {error!r}"}
+        except Refused as error:
+            answer = {"version": VERSION, "ok": False, "error": str(error)}
         except TimeoutError:
             answer = {"version": VERSION, "ok": False, "error": "it took too long"}
         with contextlib.suppress(OSError):
@@ -72,13 +85,14 @@ class ControlSocket:
         writer.close()
 
 
-def ask(path: Path, op: str) -> dict[str, Any]:
-    """Ask a running server; its result."""
+def ask(path: Path, op: str, **arguments: Any) -> dict[str, Any]:
+    """Ask a running server; its result. Raises ControlUnavailable or Refused."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(DEADLINE)
         try:
             sock.connect(str(path))
-            sock.sendall(json.dumps({"version": VERSION, "op": op}).encode() + b"\n")
+            request = {"version": VERSION, "op": op, **arguments}
+            sock.sendall(json.dumps(request).encode() + b"\n")
             with sock.makefile("rb") as file:
                 answer = json.loads(file.readline())
         except (OSError, ValueError) as error:
@@ -86,6 +100,6 @@ def ask(path: Path, op: str) -> dict[str, Any]:
                 f"no server answers at {path}: {error}; start one with `smbserver run`"
             ) from error
     if not answer["ok"]:
-        raise ControlUnavailable(str(answer["error"]))
+        raise Refused(str(answer["error"]))
     result: dict[str, Any] = answer["result"]
     return result

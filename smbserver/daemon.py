@@ -11,8 +11,9 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from smbserver import log as log_to
 from smbserver.config import Config, ConfigError
-from smbserver.control import ControlSocket, Operation
+from smbserver.control import ControlSocket, Operation, Refused
 from smbserver.listener import Listener, addresses, transports
 from smbserver.rdma_listener import RdmaListener
 from smbserver.routing import Routes
@@ -44,6 +45,9 @@ class Daemon:
         operations: dict[str, Operation] = {
             "status": self._status,
             "reload": self._reload_operation,
+            "close-session": self._close,
+            "close-file": self._close,
+            "debug": self._debug,
         }
         self._control = ControlSocket(config.control_path, operations)
         _say(config)
@@ -78,8 +82,10 @@ class Daemon:
         names = (sock.getsockname() for sock in self._listener.sockets)
         return [f"{name[0]} port {name[1]}" for name in names]
 
-    async def _status(self) -> dict[str, Any]:
-        workers = await self._routes.status()
+    async def _status(self, request: dict[str, Any]) -> dict[str, Any]:
+        workers = await self._routes.ask(op="status", files=bool(request.get("files")))
+        sessions = [session for worker in workers for session in worker["sessions"]]
+        await self._add_credits(sessions)
         return {
             "pid": os.getpid(),
             "proxy_pid": self._rdma.proxy_pid,
@@ -90,21 +96,59 @@ class Daemon:
                 {key: value for key, value in worker.items() if key != "sessions"}
                 for worker in workers
             ],
-            "sessions": [session for worker in workers for session in worker["sessions"]],
+            "sessions": sessions,
         }
 
-    async def _reload_operation(self) -> dict[str, Any]:
-        self._reread()
-        return {}
+    async def _add_credits(self, sessions: list[dict[str, Any]]) -> None:
+        """Only the proxy knows the credits of its connections ([MS-SMBD] 3.1.1.1)."""
+        channels = [channel for session in sessions for channel in session["channels"]]
+        rdma = any(channel["transport"] == "rdma" for channel in channels)
+        known = await self._rdma.connections() if rdma else {}
+        for channel in channels:
+            found = known.get(channel["connection"])
+            channel["credits"] = found and {
+                "send": found["send_credits"],
+                "receive": found["receive_credits"],
+            }
+
+    async def _close(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Close a session, or one of its files: by the worker that has it."""
+        answers = await self._routes.ask(
+            **{key: request[key] for key in request if key != "version"}
+        )
+        closed = sum(answer.get("closed", 0) for answer in answers)
+        if not closed:
+            raise Refused(
+                f"there is no session {request['session']:#x}"
+                + (f" with a file {request['file']:#x}" if "file" in request else "")
+                + "; `smbserver status` lists what there is"
+            )
+        return {"closed": closed}
+
+    async def _debug(self, request: dict[str, Any]) -> dict[str, Any]:
+        level = str(request["level"])
+        log_to.set_level(level)
+        answers = await self._routes.ask(op="debug", level=level)
+        return {"processes": 1 + len(answers)}
+
+    async def _reload_operation(self, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            self._take(self._reload())
+        except ConfigError as error:
+            raise Refused(f"the configuration stays as it was: {error}") from error
+        return {"warnings": list(self._config.warnings)}
 
     def _reread(self) -> None:
-        """Take the configuration file as it is now. Addresses and ports stay as they are until a restart."""
+        """SIGHUP."""
         try:
-            config = self._reload()
+            self._take(self._reload())
         except ConfigError as error:
             log.error("the configuration stays as it was: %s", error)
-            return
+
+    def _take(self, config: Config) -> None:
+        """Let a new configuration count. Addresses and ports stay as they are until a restart."""
         self._config = self._listener.config = config
+        log_to.set_level(config.general.log_level)
         _say(config)
         self._routes.tell({"op": "reload"})
         log.info("read the configuration again")

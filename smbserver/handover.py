@@ -4,13 +4,13 @@ A `SOCK_SEQPACKET` pair. The listener says
 
     {"op": "connection", "facts": CHANNEL}   a client: its socket comes along, and the bytes already read from it
     {"op": "rdma", "addresses": [...]}       where the proxy listens now
-    {"op": "status", "id": N}
+    {"op": "ask", "id": N, "request": {...}}   what an administrator asks: smbserver/administration.py
     {"op": "gone", "worker": N}              that worker has died, and what it had in the store is removed
     {"op": "reload"}                         read the configuration again
 
 and a worker says
 
-    {"op": "status", "id": N, "status": {...}}
+    {"op": "answer", "id": N, "more": bool}  a piece of the answer's JSON comes along; more: it is not the last
     {"op": "idle", "served": N}              all N connections have ended; it ends when the listener closes the pair
 """
 

@@ -36,6 +36,11 @@ def start(level: str) -> None:
         )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level_of(level))
+    set_level(level)
     # pyspnego logs whole tokens at debug level.
     logging.getLogger("spnego").setLevel(logging.WARNING)
+
+
+def set_level(level: str) -> None:
+    """Log that much from now on."""
+    logging.getLogger().setLevel(level_of(level))

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from smbdirect.control import (
     Proxy,
@@ -61,6 +62,7 @@ class RdmaListener:
         self._path = proxy_path
         self._own_path = Path(proxy_path) if proxy_path else own_path
         self._announce = announce
+        self._proxy: Proxy | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._task: asyncio.Task[None] | None = None
         self.listening: list[tuple[str, int]] = []
@@ -85,6 +87,15 @@ class RdmaListener:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+    async def connections(self) -> dict[int, dict[str, Any]]:
+        """What the proxy tells of its connections, by number; nothing if there is no proxy."""
+        if self._proxy is None:
+            return {}
+        with contextlib.suppress(ProxyUnavailable, ProxyError):
+            told = await self._proxy.status()
+            return {one["connection"]: one for one in told["connections"]}
+        return {}
 
     async def _keep_listening(self) -> None:
         delay = FIRST_DELAY
@@ -148,7 +159,7 @@ class RdmaListener:
                     log.warning("no RDMA on %s port %d: %s", address, port, error.message)
                 except ProxyUnavailable as error:
                     log.warning("the proxy went away: %s", error)
-        self.proxy_pid = proxy.hello.get("pid")
+        self._proxy, self.proxy_pid = proxy, proxy.hello.get("pid")
         self.listening = [(one.address, one.port) for one in listeners]
         for one in listeners:
             one.on_addresses = lambda: self._announce_all(listeners)
@@ -159,7 +170,7 @@ class RdmaListener:
         finally:
             for task in tasks:
                 task.cancel()
-            self.listening, self.proxy_pid = [], None
+            self._proxy, self.listening, self.proxy_pid = None, [], None
             self._announce([])
             with contextlib.suppress(ProxyUnavailable, ProxyError, OSError):
                 await proxy.close()

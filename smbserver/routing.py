@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import json
 import logging
 import os
 import signal
@@ -15,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from smbdirect.channel_facts import ChannelFacts
@@ -31,8 +32,8 @@ log = logging.getLogger(__name__)
 MAX_WORKERS = 1024
 """Worker processes; each takes about 40 MiB. More clients than that are refused."""
 
-STATUS_DEADLINE = 2.0
-"""Seconds that `status` waits for a worker that is busy."""
+ANSWER_DEADLINE = 2.0
+"""Seconds that an administrator's question waits for a worker that is busy."""
 
 STOP_DEADLINE = 5.0
 """Seconds that workers have to end before they are killed."""
@@ -57,7 +58,7 @@ class WorkerProcess:
         """The client that it serves; None: the spare, or one that no other connection can join."""
         self.served = 0
         self._routes = routes
-        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._answers: dict[int, tuple[bytearray, asyncio.Future[dict[str, Any]]]] = {}
         self._link = Link(ours, self._on_packet, self._on_end)
         self._pidfd = os.pidfd_open(self.process.pid)
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -77,14 +78,14 @@ class WorkerProcess:
         """Tell it something."""
         self._link.send(packet)
 
-    async def status(self) -> dict[str, Any] | None:
-        """What it tells of its sessions; None if it does not answer."""
+    async def ask(self, request: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What it answers to an administrator; None if it does not."""
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         identity = id(future)
-        self._answers[identity] = future
-        self._link.send({"op": "status", "id": identity})
+        self._answers[identity] = bytearray(), future
+        self._link.send({"op": "ask", "id": identity, "request": request})
         try:
-            async with asyncio.timeout(STATUS_DEADLINE):
+            async with asyncio.timeout(ANSWER_DEADLINE):
                 return await future
         except (TimeoutError, asyncio.CancelledError):
             return None
@@ -98,15 +99,19 @@ class WorkerProcess:
     def _on_packet(self, packet: dict[str, Any], raw: bytes, passed: socket.socket | None) -> None:
         if passed is not None:
             passed.close()
-        if packet.get("op") == "status":
-            future = self._answers.get(packet["id"])
-            if future is not None and not future.done():
-                future.set_result(packet["status"])
+        if packet.get("op") == "answer":
+            self._on_answer(packet, raw)
         elif packet.get("op") == "parked":
             self._routes.expiry.within(packet["seconds"])
         elif packet.get("op") == "idle" and packet["served"] == self.served:
             self._routes.remove(self)
             self.leave()
+
+    def _on_answer(self, packet: dict[str, Any], raw: bytes) -> None:
+        pieces, future = self._answers.get(packet["id"], (bytearray(), None))
+        pieces += raw
+        if future is not None and not packet["more"] and not future.done():
+            future.set_result(json.loads(pieces))
 
     def _on_end(self) -> None:
         self._routes.remove(self)
@@ -118,7 +123,7 @@ class WorkerProcess:
         if code not in (0, -signal.SIGTERM):
             log.error("worker %d (pid %d) ended with %d", self.number, self.process.pid, code)
         self._link.close()
-        for future in self._answers.values():
+        for _, future in self._answers.values():
             future.cancel()
         self._routes.exited(self)
         if not self.ended.done():
@@ -207,9 +212,9 @@ class Routes:
         for worker in self.workers:
             worker.send(packet)
 
-    async def status(self) -> list[dict[str, Any]]:
-        """What all workers tell of their sessions."""
-        answers = await asyncio.gather(*(worker.status() for worker in list(self.workers)))
+    async def ask(self, **request: Any) -> list[dict[str, Any]]:
+        """What all workers answer to an administrator."""
+        answers = await asyncio.gather(*(worker.ask(request) for worker in list(self.workers)))
         return [answer for answer in answers if answer is not None]
 
     async def stop(self) -> None:

@@ -89,6 +89,8 @@ class Session:
     opens: dict[int, Open] = field(default_factory=dict)
     """By volatile id, session-wide: a handle opened on one channel is read on another."""
     created: float = field(default_factory=time.time)
+    rdma_offered: tuple[str, ...] | None = None
+    """Addresses with RDMA that the client was told of; None: it has not asked for the interfaces."""
     next_tree: int = 1
 
     def close(self) -> None:

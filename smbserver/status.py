@@ -1,21 +1,20 @@
-"""What a worker tells of its sessions, and how `smbserver status` shows it."""
+"""What a worker tells of its sessions: channels, open files, locks. docs/administration.md describes every key."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from smbserver import locks
+from smbserver.wire.negotiate import Capabilities, Dialect
 from smbserver.wire.negotiate_contexts import EncryptionCipher, SigningAlgorithm
 
 if TYPE_CHECKING:
     from smbserver.connection import Connection
+    from smbserver.open import Open
     from smbserver.service import Service
     from smbserver.session import Session
-
-MAX_SESSIONS_SHOWN = 64
-"""Sessions of one worker that fit into a packet; a client has one to three."""
 
 _SIGNING = {
     SigningAlgorithm.HMAC_SHA256: "HMAC-SHA256",
@@ -30,14 +29,21 @@ _ENCRYPTION = {
 }
 
 
-def describe(service: Service) -> dict[str, Any]:
-    """The state of a worker as JSON."""
-    sessions = [describe_session(session) for session in service.valid_sessions()]
+def describe(service: Service, files: bool = False) -> dict[str, Any]:
+    """The state of a worker as JSON; with the open files of each session, if they are asked for."""
+    sessions = []
+    for session in service.valid_sessions():
+        described = describe_session(session) | {"why_not_rdma": why_not_rdma(service, session)}
+        if files:
+            described["open_files"] = [
+                describe_open(service, opened) for opened in session.opens.values()
+            ]
+        sessions.append(described)
     return {
         "worker": service.store.worker,
         "pid": os.getpid(),
         "connections": len(service.connections),
-        "sessions": sessions[:MAX_SESSIONS_SHOWN],
+        "sessions": sessions,
         "sessions_in_all": len(sessions),
         "counters": dict(service.counters),
     }
@@ -73,6 +79,7 @@ def describe_channel(connection: Connection) -> dict[str, Any]:
         "remote": _address(facts.remote),
         "fabric": facts.fabric,
         "device": facts.device,
+        "connection": facts.connection,
         "placement": connection.pool is not None,
         "bytes_inline": moved.bytes_inline_sent + moved.bytes_inline_received,
         "bytes_inline_sent": moved.bytes_inline_sent,
@@ -83,6 +90,51 @@ def describe_channel(connection: Connection) -> dict[str, Any]:
     }
 
 
+def describe_open(service: Service, opened: Open) -> dict[str, Any]:
+    """One open file, directory, stream or pipe."""
+    holding = service.caching.of(opened)
+    stream = opened.file.key[2]
+    return {
+        "file": f"0x{opened.volatile_id:x}",
+        "share": opened.tree.share.name,
+        "path": f"{opened.path}:{stream}" if stream else opened.path,
+        "is_directory": opened.is_directory,
+        "granted_access": f"0x{opened.granted_access:08x}",
+        "share_access": _letters(opened.share_access, "rwd"),
+        "delete_on_close": opened.delete_on_close,
+        "caching": _letters(holding.state, "rhw") if holding is not None else "",
+        "is_lease": holding is not None and holding.is_lease,
+        "locks": [one._asdict() for one in locks.held_by(opened)],
+    }
+
+
+def _letters(bits: int, letters: str) -> str:
+    """One letter for each bit that is set, the lowest first."""
+    return "".join(letter for place, letter in enumerate(letters) if bits >> place & 1)
+
+
+def why_not_rdma(service: Service, session: Session) -> str:
+    """Why nothing of a session moves by RDMA, the first reason that holds; empty where something can."""
+    bindings = list(session.bindings)
+    if any(one.channel.facts.transport == "rdma" for one in bindings):
+        if session.encrypt_data:
+            return "encrypted: payload travels inside the messages"
+        return "signed: payload travels inside the messages" if session.signing_required else ""
+    if not service.config.general.server_multi_channel_support:
+        return "server multi channel support = no"
+    if session.dialect < Dialect.SMB_3_0:
+        return f"dialect {dialect_name(session.dialect)} knows no RDMA"
+    if not any(one.client_capabilities & Capabilities.MULTI_CHANNEL for one in bindings):
+        return "the client does not offer multichannel"
+    if not service.rdma_addresses:
+        return "no rdmaproxy listens"
+    if session.rdma_offered is None:
+        return "the client has not asked for the interfaces"
+    if not session.rdma_offered:
+        return "no interface that the client can reach has RDMA"
+    return f"the client was told of {', '.join(session.rdma_offered)} and has not connected there"
+
+
 def dialect_name(dialect: int) -> str:
     """3.1.1 for 0x0311, 2.1 for 0x0210."""
     return ".".join(f"{dialect:03x}").removesuffix(".0")
@@ -91,67 +143,3 @@ def dialect_name(dialect: int) -> str:
 def _address(address: tuple[str, int]) -> str:
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-_COLUMNS = ("SESSION", "USER", "CLIENT", "DIALECT", "SIGN", "ENCRYPT", "OPENS", "CHANNELS")
-_CHANNEL_COLUMNS = ("  CH", "TRANSPORT", "LOCAL", "REMOTE", "INLINE", "BY RDMA", "NOTE")
-
-
-def table(status: Mapping[str, Any]) -> str:
-    """The state of a server for people: one line per session, one per channel under it."""
-    lines = []
-    for session in status["sessions"]:
-        channels = session["channels"]
-        rdma = sum(channel["transport"] == "rdma" for channel in channels)
-        required = "(req)" if session["signing_required"] else ""
-        rows = [
-            _COLUMNS,
-            (
-                session["session"],
-                session["user"],
-                session["client"],
-                session["dialect"],
-                (session["signing"] + required) or "-",
-                session["encryption"] if session["encryption_required"] else "-",
-                str(session["opens"]),
-                f"{len(channels)} ({rdma} rdma)",
-            ),
-        ]
-        lines += _align(rows)
-        lines += _align([_CHANNEL_COLUMNS, *map(_channel_row, range(len(channels)), channels)])
-        lines.append("")
-    if not lines:
-        lines = ["no sessions", ""]
-    listening = ", ".join(status.get("listening", ())) or "nowhere"
-    return "\n".join([*lines, f"listening on {listening}; rdma: {status.get('rdma') or 'none'}"])
-
-
-def _channel_row(number: int, channel: Mapping[str, Any]) -> tuple[str, ...]:
-    note = "placement on" if channel["placement"] else ""
-    return (
-        f"  {number}",
-        channel["transport"],
-        channel["local"],
-        channel["remote"],
-        _bytes(channel["bytes_inline"]),
-        _bytes(channel["bytes_placed_by_rdma"]),
-        note,
-    )
-
-
-def _bytes(number: int) -> str:
-    value, unit = float(number), ""
-    for unit in ("", "K", "M", "G", "T"):
-        if value < 1024 or unit == "T":
-            break
-        value /= 1024
-    return f"{value:.0f}{unit}" if value >= 10 or not unit else f"{value:.1f}{unit}"
-
-
-def _align(rows: Iterable[tuple[str, ...]]) -> list[str]:
-    rows = list(rows)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import json
 import logging
 import os
 import resource
@@ -21,8 +22,8 @@ from typing import Any
 
 from smbdirect.channel import Channel
 from smbdirect.channel_facts import ChannelFacts
+from smbserver import administration, passing
 from smbserver import log as logs
-from smbserver import passing, status
 from smbserver.auth import acceptor
 from smbserver.config import ConfigError, load
 from smbserver.connection import Connection
@@ -36,6 +37,9 @@ log = logging.getLogger(__name__)
 
 IDLE_LINGER = 2.0
 """Seconds that a worker without connections waits for its client to come back."""
+
+PIECE = 64 << 10
+"""Bytes of an answer to an administrator that travel in one packet."""
 
 GC_THRESHOLDS = (20000, 20, 100)
 """Requests make no reference cycles: the collector need not look as often as it does by default."""
@@ -75,16 +79,24 @@ class Worker:
             self._admit(packet, raw, passed)
         elif op == "rdma":
             self.service.rdma_addresses = tuple(packet["addresses"])
-        elif op == "status" and self.link is not None:
-            answer = {"op": "status", "id": packet["id"], "status": status.describe(self.service)}
-            self.link.send(answer)
+        elif op == "ask":
+            self._answer(packet["id"], administration.serve(self.service, packet["request"]))
         elif op == "gone":
             self.service.store.gone(packet["worker"])
         elif op == "expire":
             self.service.durable_opens.expire(time.time())
         elif op == "reload":
-            with contextlib.suppress(ConfigError):
-                self.service.reload(self._reload())
+            with contextlib.suppress(ConfigError):  # the listener has said what is wrong
+                config = self._reload()
+                self.service.reload(config)
+                logs.set_level(config.general.log_level)
+
+    def _answer(self, identity: int, answer: dict[str, Any]) -> None:
+        text = json.dumps(answer).encode()
+        for start in range(0, len(text), PIECE):
+            head = {"op": "answer", "id": identity, "more": start + PIECE < len(text)}
+            if self.link is not None:
+                self.link.send(head, text[start : start + PIECE])
 
     def _take_over(self, packet: dict[str, Any], raw: bytes, sock: socket.socket) -> None:
         """The listener knows nothing of it."""

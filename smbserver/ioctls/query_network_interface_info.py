@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 from smbserver import interfaces
 from smbserver.dispatch import Call
-from smbserver.wire.interface_info import NetworkInterfaceInfo
+from smbserver.wire.interface_info import InterfaceCapability, NetworkInterfaceInfo
 from smbserver.wire.ioctl import IoctlRequest
 from smbserver.wire.negotiate import Dialect
 from smbserver.wire.status import NtStatus, StatusError
@@ -26,4 +26,7 @@ def serve(call: Call, request: IoctlRequest) -> bytes:
     here = ip_address(connection.channel.facts.local[0].partition("%")[0]).is_loopback
     known = [one for one in interfaces.addresses() if here or not one.address.is_loopback]
     offered = interfaces.offered(known, service.config.general.interfaces, service.rdma_addresses)
+    if call.session is not None:
+        rdma = [one for one in offered if one.capability & InterfaceCapability.RDMA_CAPABLE]
+        call.session.rdma_offered = tuple(str(one.address) for one in rdma)
     return NetworkInterfaceInfo.pack_all(offered)
