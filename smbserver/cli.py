@@ -6,6 +6,8 @@ import argparse
 import asyncio
 import getpass
 import json
+import os
+import pwd
 import sys
 import time
 from collections.abc import Sequence
@@ -157,6 +159,9 @@ def declare_passwd(subparsers: argparse._SubParsersAction[argparse.ArgumentParse
     what.add_argument("-x", "--delete", action="store_true", help="remove the account")
     what.add_argument("-d", "--disable", action="store_true", help="switch the account off")
     what.add_argument("-e", "--enable", action="store_true", help="switch the account on")
+    parser.add_argument(
+        "--uid", type=int, help="a new account's Unix user; that of the same name, if it is missing"
+    )
     parser.add_argument("user", metavar="USER", help="name of the account")
     parser.set_defaults(command=passwd)
 
@@ -169,10 +174,26 @@ def passwd(parsed: argparse.Namespace) -> int:
     elif parsed.disable or parsed.enable:
         passdb.set_disabled(parsed.user, parsed.disable)
     else:
-        if not parsed.add and passdb.find(parsed.user) is None:
+        known = passdb.find(parsed.user)
+        if known is None and not parsed.add:
             raise PassdbError(f"{passdb.path} has no account {parsed.user!r}; add it with -a")
-        passdb.set_password(parsed.user, _read_password())
+        uid = parsed.uid
+        if known is None and uid is None:
+            uid = _uid_of(parsed.user)
+        passdb.set_password(parsed.user, _read_password(), uid)
     return 0
+
+
+def _uid_of(user: str) -> int:
+    """As whom a new account acts. Root's server can act as anybody, and must not do so as root by mistake."""
+    if os.geteuid() != 0:
+        return os.geteuid()
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        raise PassdbError(
+            f"the system knows no user {user!r}: add it, or name with --uid as whom the account acts"
+        ) from None
 
 
 def _read_password() -> str:

@@ -76,7 +76,7 @@ def _answers(
 
 def _maximal_access(share: Share, opened: Open) -> int:
     maximal = opened.tree.maximal_access
-    user = opened.tree.session.user
+    user = opened.tree.user
     maximal &= file_security.allowed(share, opened.path, opened.handle.fd, user)
     if not opened.handle.can(os.R_OK):
         maximal &= ~access.READING

@@ -102,10 +102,10 @@ def user_id(name: str) -> int:
 
 
 def acting_for(tree: Tree | None) -> Identity:
-    """The identity of a tree connect: that of its session's user."""
+    """The identity of a tree connect: that of its session's user, or of whom `force user` names."""
     if tree is None:
         return _SERVER
-    user = tree.session.user
+    user = tree.user
     return identity_of(user.uid) if user is not None else _SERVER
 
 

@@ -17,7 +17,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from smbdirect.channel_facts import ChannelFacts
-from smbserver import interfaces
+from smbserver import hosts, interfaces
 from smbserver.commands.negotiate import DIALECTS, wildcard_response
 from smbserver.config import Config
 from smbserver.routing import Routes
@@ -85,6 +85,14 @@ class Listener:
 
     def admit(self, sock: socket.socket, facts: ChannelFacts) -> None:
         """Take a connection in, whatever carries it."""
+        defaults = self.config.share_defaults
+        if not hosts.permits(defaults.hosts_allow, defaults.hosts_deny, facts.remote[0]):
+            self.refused += 1
+            log.info(
+                "%s %s:%d was dropped: hosts allow, hosts deny", facts.transport, *facts.remote
+            )
+            sock.close()
+            return
         if len(self._unknown) >= MAX_UNKNOWN:
             oldest = next(iter(self._unknown))
             oldest.cancel()

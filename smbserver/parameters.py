@@ -150,9 +150,34 @@ class Share:
     )
     guest_ok: bool = parameter(boolean, False, "yes: the guest may connect.", "public")
     valid_users: tuple[str, ...] = parameter(
-        names, (), "Who may connect; empty: everybody with an account."
+        names,
+        (),
+        "Who may connect; empty: everybody with an account. @NAME and +NAME mean the members of a Unix group, "
+        "in all lists of users.",
     )
     invalid_users: tuple[str, ...] = parameter(names, (), "Who may not connect.")
+    hosts_allow: tuple[str, ...] = parameter(
+        names,
+        (),
+        "Addresses of clients that may connect: addresses, networks, 10.0. for all that begin so, ALL, EXCEPT. "
+        "In [global] it counts for the connection, too.",
+        "allow hosts",
+    )
+    hosts_deny: tuple[str, ...] = parameter(
+        names,
+        (),
+        "Addresses of clients that may not connect, unless they are allowed.",
+        "deny hosts",
+    )
+    max_connections: int = parameter(
+        number, 0, "How often the share may be connected to at a time, by all clients; 0: no limit."
+    )
+    force_user: str = parameter(
+        text,
+        "",
+        "The Unix user as whom everybody acts in the share, where the server runs as root. Who may connect is "
+        "decided before.",
+    )
     read_list: tuple[str, ...] = parameter(
         names, (), "Who may only read, whatever `read only` says."
     )

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import pwd
 import sys
 from collections.abc import Iterator
 
+from smbserver import hosts
 from smbserver.config import DEFAULT_PATH, GLOBAL_SECTIONS, Config, ConfigError, load
 from smbserver.parameters import GENERAL, INVERSE_SYNONYMS, SHARE, General, Share, spelled
 
@@ -33,7 +35,7 @@ def declare(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def run(parsed: argparse.Namespace) -> int:
     """Read, and show."""
     config = load(parsed.configfile or parsed.file, parsed.option)
-    for sentence in (*config.warnings, *_missing_folders(config)):
+    for sentence in (*config.warnings, *_beyond_the_file(config)):
         print(f"warning: {sentence}", file=sys.stderr)
     if config.without_effect:
         print(f"accepted without effect: {', '.join(config.without_effect)}", file=sys.stderr)
@@ -89,7 +91,21 @@ def _settings(values: General | Share, defaults: General | Share, verbose: bool)
             yield f"\t{member.replace('_', ' ')} = {spelled(values, member)}".rstrip()
 
 
-def _missing_folders(config: Config) -> Iterator[str]:
+def _beyond_the_file(config: Config) -> Iterator[str]:
+    """What does not fit the host."""
     for share in config.shares.values():
         if share.path and not os.path.isdir(share.path):
             yield f"[{share.name}]: path = {share.path} is not a folder that can be reached"
+        if share.force_user and not _is_known(share.force_user):
+            yield f"[{share.name}]: force user = {share.force_user}: the system knows no such user"
+        for member in (*share.hosts_allow, *share.hosts_deny):
+            if not hosts.is_understood(member):
+                yield f"[{share.name}]: {member} matches nobody: names of hosts are not looked up"
+
+
+def _is_known(user: str) -> bool:
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from smbserver.parameters import Share
-    from smbserver.session import Session
+    from smbserver.session import Session, User
     from smbserver.vfs import Share as FileShare
 
 
@@ -25,6 +27,15 @@ class Tree:
     """Access mask that the user can have at most."""
     encrypt_data: bool = False
     """Unencrypted requests are refused."""
+    forced_user: User | None = None
+    """Whom `force user` names; None: everybody acts as oneself."""
+    on_close: Callable[[], object] | None = None
+    """Gives back the place among the share's connections."""
+
+    @property
+    def user(self) -> User | None:
+        """As whom requests are carried out."""
+        return self.forced_user or self.session.user
 
     @property
     def is_ipc(self) -> bool:
@@ -38,3 +49,6 @@ class Tree:
             opened.close()
             opens.pop(opened.volatile_id, None)
         self.session.trees.pop(self.id, None)
+        if self.on_close is not None:
+            self.on_close()
+            self.on_close = None

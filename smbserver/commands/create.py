@@ -451,7 +451,7 @@ def _grant(
 
 
 def _user(call: Call) -> User | None:
-    return call.session.user if call.session is not None else None
+    return call.tree.user if call.tree is not None else None
 
 
 def _allowed_by_mode(location: Location) -> int:

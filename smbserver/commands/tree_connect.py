@@ -6,10 +6,10 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from smbserver import vfs
+from smbserver import share_access, vfs
 from smbserver.dispatch import Call, Reply
 from smbserver.parameters import Share
-from smbserver.session import MAX_TREES, Session
+from smbserver.session import MAX_TREES
 from smbserver.tree import Tree
 from smbserver.wire.status import NtStatus, StatusError
 from smbserver.wire.tree_connect import (
@@ -30,7 +30,7 @@ FULL_ACCESS = 0x001F01FF
 READ_ACCESS = 0x001200A9
 """FILE_GENERIC_READ and FILE_GENERIC_EXECUTE."""
 
-IPC = Share(name="IPC$", comment="Interprocess communication")
+IPC = Share(name="IPC$", comment="Interprocess communication", guest_ok=True)
 
 
 def serve(call: Call) -> Reply:
@@ -41,11 +41,22 @@ def serve(call: Call) -> Reply:
     if len(session.trees) >= MAX_TREES:
         raise StatusError(NtStatus.INSUFFICIENT_RESOURCES)
     share = _find_share(connection, request.path)
-    may_write = _check_user(share, session)
+    assert session.user is not None
+    may_write = share_access.may_write(share, session.user, connection.channel.facts.remote[0])
     encrypt = _check_encryption(connection, share)
     is_ipc = share is IPC
     access = FULL_ACCESS if may_write or is_ipc else READ_ACCESS
-    tree = Tree(session.next_tree, session, share, _open(share), access, encrypt)
+    tree = Tree(
+        session.next_tree,
+        session,
+        share,
+        _open(share),
+        access,
+        encrypt,
+        share_access.forced_user(share),
+    )
+    place = session.id << 32 | tree.id
+    tree.on_close = share_access.take_place(connection.service.store, share, place)
     session.next_tree += 1
     session.trees[tree.id] = tree
     call.tree = call.chain.tree = tree
@@ -66,24 +77,6 @@ def _find_share(connection: Connection, path: str) -> Share:
     if share is None or not share.available:
         raise StatusError(NtStatus.BAD_NETWORK_NAME)
     return share
-
-
-def _check_user(share: Share, session: Session) -> bool:
-    """Whether the user may write; refuses who may not even enter."""
-    user = session.user
-    assert user is not None
-    name = user.name.casefold()
-
-    def listed(names: tuple[str, ...]) -> bool:
-        return any(name == one.casefold() for one in names)
-
-    if user.guest and not share.guest_ok:
-        raise StatusError(NtStatus.ACCESS_DENIED)
-    if listed(share.invalid_users) or (share.valid_users and not listed(share.valid_users)):
-        raise StatusError(NtStatus.ACCESS_DENIED)
-    if listed(share.read_list):
-        return listed(share.write_list)
-    return not share.read_only or listed(share.write_list)
 
 
 def _check_encryption(connection: Connection, share: Share) -> bool:

@@ -36,7 +36,9 @@ async def opened(
     session = await running.session(options)
     (connection,) = (one for one in running.service.connections if session.id in one.bindings)
     async with await session.tree("share") as tree, await tree.create("file") as file:
-        await file.read(0, 1)  # the first request goes by Python: it shows that the client knows the FileId
+        await file.read(
+            0, 1
+        )  # the first request goes by Python: it shows that the client knows the FileId
         yield session, file, connection.quick
 
 
