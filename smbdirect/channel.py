@@ -3,8 +3,7 @@
 The way of a wake-up:
   1. the socket is readable: one `recv_into` the staging buffer, behind the rest of a frame;
   2. every whole frame in it is delivered: messages copied, the proxy's frames handled in place;
-  3. a message of LARGE_MESSAGE bytes or more is received straight into memory of its own, which is used again, or
-     into that of the one who awaits its payload;
+  3. a message of LARGE_MESSAGE bytes or more is received straight into memory (large_message.py);
   4. what the callbacks send is gathered meanwhile, and leaves in one `sendmsg` at the end, or when it is much.
 What the socket does not take waits, in order, until it is writable.
 """
@@ -26,6 +25,7 @@ from smbdirect.channel_facts import ChannelFacts
 from smbdirect.channel_statistics import ChannelStatistics
 from smbdirect.close_reason import CloseReason
 from smbdirect.frames import Access, FrameType, Status
+from smbdirect.large_message import LargeMessage, Place
 from smbdirect.message_memory import MessageMemory
 from smbdirect.outgoing import Buffer, Outgoing
 from smbdirect.pdu import BufferDescriptor
@@ -46,6 +46,8 @@ RECEIVE_QUEUE_MAX = 256
 """Messages waiting for `receive` above which nothing more is read."""
 CLOSE_LINGER = 5.0
 """Seconds that a closed channel stays to send what waits and to see its transfers end."""
+
+Done = Callable[[int, int], None]  # a frames.Status, and the bytes moved
 
 _MESSAGE_MAX = frames.LENGTH_MASK
 _unpack_header = frames.HEADER.unpack_from
@@ -83,7 +85,7 @@ class RdmaWrite:
     length: int
     descriptors: Buffer
     """Buffer Descriptors V1 as they stand in the SMB2 request ([MS-SMBD] 2.2.3.1)."""
-    done: Callable[[int, int], None] | None = None
+    done: Done | None = None
     """Called with status and bytes moved when the range is the worker's again."""
 
 
@@ -92,7 +94,7 @@ class _Transfer(NamedTuple):
 
     kind: int
     piece: PoolRange | None
-    done: Callable[[int, int], None] | None
+    done: Done | None
 
 
 def _ignore(message: memoryview) -> None:
@@ -113,9 +115,8 @@ class Channel:
         self.facts = facts
         self.receive_limit = facts.max_fragmented_receive_size
         """Bytes of the longest message accepted; may be lowered for a peer not yet known."""
-        self.place: Callable[[memoryview, int], memoryview | None] | None = None
-        """Asked with the first bytes of a large message, and its length, for memory of its last bytes: those then go
-        there, and only what stands before them is delivered. None: the message is delivered as a whole."""
+        self.place: Place | None = None
+        """Who gives memory to the end of a large message gets only the bytes before it delivered."""
         self._sock = sock
         self._loop = asyncio.get_running_loop()
         self._closing: ChannelClosed | None = None
@@ -128,9 +129,7 @@ class Channel:
         self._memory = _memories.setdefault(self._loop, MessageMemory())
         self._rest = initial
         """What was received and not delivered, always less than the staging buffer holds."""
-        self._large: memoryview | None = None
-        self._large_filled, self._large_head = 0, b""
-        """The bytes of it that are there, and what stands before it in the message if it was placed."""
+        self._large: LargeMessage | None = None
         self._wanted = STAGING_SIZE
         """Bytes to receive next into the staging buffer."""
         self._backlog = bool(initial)
@@ -224,8 +223,7 @@ class Channel:
         undelivered = [*self._early, *self._received]
         rest = b"".join(_pack_header(len(message)) + bytes(message) for message in undelivered)
         if self._large is not None:
-            head, filled = self._large_head, self._large[: self._large_filled]
-            rest += _pack_header(len(head) + len(self._large)) + head + bytes(filled)
+            rest += _pack_header(self._large.length) + self._large.so_far()
         rest += self._rest
         self._loop.remove_reader(self._sock)
         sock = self._sock.dup()
@@ -442,7 +440,7 @@ class Channel:
                     if after > end:
                         if word < LARGE_MESSAGE:
                             return position
-                        self._begin_large(word, view[body:end])
+                        self._large = LargeMessage(word, view[body:end], self._memory, self.place)
                         return end
                     self._messages_received += 1
                     self._inline_received += word
@@ -468,30 +466,16 @@ class Channel:
         if self._closing is not None:
             self._settle()
 
-    def _begin_large(self, length: int, begun: memoryview) -> None:
-        placed = None if self.place is None else self.place(begun, length)
-        if placed is None:
-            self._large_head = b""
-            self._large = self._memory.take(length)
-        else:
-            head = length - len(placed)
-            self._large_head, begun = bytes(begun[:head]), begun[head:]
-            self._large = placed
-        self._large_filled = len(begun)
-        self._large[: len(begun)] = begun
-
     def _receive_large(self) -> int:
-        message = self._large
-        assert message is not None
-        taken = self._receive(message[self._large_filled :], self._large_filled or 1)
-        self._large_filled += taken
-        if self._large_filled == len(message) and not self._held:
-            head = self._large_head
+        large = self._large
+        assert large is not None
+        taken = self._receive(large.room, large.length)
+        if large.came(taken) and not self._held:
             self._large = None
             self._wanted = PEEK_SIZE
             self._messages_received += 1
-            self._inline_received += len(head) + len(message)
-            self._on_message(memoryview(head) if head else message)
+            self._inline_received += large.length
+            self._on_message(large.delivered)
         return taken
 
     def _too_long(self, length: int) -> None:
@@ -632,6 +616,14 @@ class Channel:
         """From the peer's buffers to the pool; the bytes moved. TransferFailed or ChannelClosed."""
         return self._transfer(FrameType.RDMA_READ, piece, length, descriptors)
 
+    def fetch(self, piece: PoolRange, length: int, descriptors: Buffer, done: Done) -> None:
+        """`rdma_read` for those who are called instead: `done` gets status and bytes moved."""
+        if self._closing is not None:
+            self._loop.call_soon(done, Status.ENDED, 0)
+            return
+        frame = self._begin_transfer(FrameType.RDMA_READ, piece, length, descriptors, done)
+        self._outgoing.add(frame)
+
     def _transfer(
         self, kind: FrameType, piece: PoolRange, length: int, descriptors: Buffer
     ) -> asyncio.Future[int]:
@@ -660,7 +652,7 @@ class Channel:
         piece: PoolRange,
         length: int,
         descriptors: Buffer,
-        done: Callable[[int, int], None] | None,
+        done: Done | None,
     ) -> bytes:
         """The frame of a transfer, which counts as under way from now on."""
         number = self._pool_numbers.get(piece.pool)
@@ -716,9 +708,7 @@ class Channel:
         self._revoke(descriptor, done)
         await future
 
-    def _revoke(
-        self, descriptor: BufferDescriptor, done: Callable[[int, int], None] | None
-    ) -> None:
+    def _revoke(self, descriptor: BufferDescriptor, done: Done | None) -> None:
         operation = next(self._operations)
         piece = self._exposed.pop(descriptor.token, None)
         self._transfers[operation] = _Transfer(FrameType.REVOKE, piece, done)

@@ -111,7 +111,7 @@ class Connection:
         """The worker's memory, once it is attached to this RDMA channel."""
         self.quick = QuickReads(self)
         self.closed = False
-        self._pending: dict[int, tuple[Call, asyncio.Future[Reply], bool]] = {}
+        self._pending: dict[int, tuple[Call, asyncio.Future[Reply] | None, bool]] = {}
         self._requests = 0
         self._request_bytes = 0
         self._holding = False
@@ -247,8 +247,8 @@ class Connection:
         if call.tree is not None and call.tree.encrypt_data and call.chain.sealed is None:
             raise StatusError(NtStatus.ACCESS_DENIED)
 
-    def adopt(self, call: Call, task: asyncio.Future[Reply], may_go_async: bool) -> None:
-        """A request takes longer: keep it until `release`."""
+    def adopt(self, call: Call, task: asyncio.Future[Reply] | None, may_go_async: bool) -> None:
+        """A request takes longer: keep it until `release`. One without a task cannot be cancelled."""
         self._pending[call.header.message_id] = call, task, may_go_async
         if not may_go_async:
             self._requests += 1
@@ -292,7 +292,7 @@ class Connection:
                 if header.is_async
                 else pending.header.message_id == header.message_id
             )
-            if same and may_go_async:
+            if same and may_go_async and task is not None:
                 task.cancel()
                 return
 
@@ -486,7 +486,7 @@ class Connection:
             self._deadline.cancel()
         self.service.connections.discard(self)
         for call, task, may_go_async in list(self._pending.values()):
-            if may_go_async and not self._is_asked_again(call):
+            if task is not None and may_go_async and not self._is_asked_again(call):
                 task.cancel()
         for authentication in list(self.authentications.values()):
             if (

@@ -3,7 +3,8 @@
 1. A message is a chain of one or more requests ([MS-SMB2] 3.3.5.2.7).
 2. `Dispatcher.run` takes the requests of a chain in order; for each
 3. `admit` checks what the opcode's `Row` asks for: session, tree, open, credits;
-4. the command parses, acts and returns a `Reply`, or an awaitable of one; a `StatusError` becomes an error response;
+4. the command parses, acts and returns a `Reply`, an awaitable of one, or `Later`; a `StatusError` becomes an
+   error response;
 5. when the last has answered, the connection sends the replies of the chain as one response.
 
 A command that has to wait gets a task. If its row allows it, the client is told by an interim response
@@ -110,7 +111,19 @@ class Call:
         return self.signer is not None or self.chain.sealed is not None
 
 
-Handler = Callable[[Call], Reply | Awaitable[Reply] | None]
+class Later:
+    """A reply that a callback brings, once `serve` has returned.
+
+    It leaves in the callback's own wake-up, with all that is sent there; a future's would wait for the next.
+    """
+
+    __slots__ = ("bring",)
+
+    bring: Callable[[Reply | Exception], None]
+    """Set by the dispatcher. An exception is refused as one that `serve` raises."""
+
+
+Handler = Callable[[Call], Reply | Awaitable[Reply] | Later | None]
 """None: nothing is answered, as CANCEL wants it."""
 
 
@@ -164,6 +177,9 @@ class Dispatcher:
                 _finish_on_open(call)
                 if call.header.command != Command.CANCEL:
                     chain.replies.append((call, outcome))
+            elif isinstance(outcome, Later):
+                self._await(call, outcome)
+                return
             elif outcome is not None:
                 task = asyncio.ensure_future(outcome)
                 followed = chain.position < len(calls)
@@ -196,6 +212,20 @@ class Dispatcher:
         else:
             error = task.exception()
             reply = task.result() if error is None else refusal(call, error)
+        self._resume(call, reply)
+
+    def _await(self, call: Call, later: Later) -> None:
+        call.connection.adopt(call, None, False)
+        if call.open is not None:
+            call.open.handle.begin_use()
+        later.bring = functools.partial(self._brought, call)
+
+    def _brought(self, call: Call, outcome: Reply | Exception) -> None:
+        if call.open is not None:
+            call.open.handle.end_use()
+        self._resume(call, outcome if isinstance(outcome, Reply) else refusal(call, outcome))
+
+    def _resume(self, call: Call, reply: Reply) -> None:
         call.connection.release(call)
         _finish_on_open(call)
         call.chain.replies.append((call, reply))

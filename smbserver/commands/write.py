@@ -8,12 +8,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from smbdirect.channel import ChannelClosed, TransferFailed
+from smbdirect.frames import Status
+from smbdirect.pool import PoolExhausted
 from smbserver import locks
-from smbserver.dispatch import Reply
+from smbserver.dispatch import Later, Reply
 from smbserver.payload import LOOP_MAX, check_channel, check_range
 from smbserver.vfs.directory import Directory
 from smbserver.vfs.errors import status_of
@@ -22,6 +25,7 @@ from smbserver.wire.status import NtStatus, StatusError
 from smbserver.wire.write import WriteFlags, WriteRequest, WriteResponse
 
 if TYPE_CHECKING:
+    from smbdirect.pool import Pool, PoolRange
     from smbserver.dispatch import Call
     from smbserver.open import Data, Open
 
@@ -29,7 +33,7 @@ _WRITE_THROUGH = int(WriteFlags.WRITE_THROUGH)
 _DATA_OFFSET_AND_LENGTH = slice(64 + 2, 64 + 8)
 
 
-def serve(call: Call) -> Reply | Awaitable[Reply]:
+def serve(call: Call) -> Reply | Awaitable[Reply] | Later:
     """Answers with the number of bytes written, which is all of them."""
     request = WriteRequest.parse(call.message)
     opened = call.open
@@ -37,7 +41,7 @@ def serve(call: Call) -> Reply | Awaitable[Reply]:
     handle = _check(call, opened, request)
     through = opened.write_through or bool(request.flags & _WRITE_THROUGH)
     if request.channel:
-        return _write_rdma(call, handle, request, through)
+        return _serve_rdma(call, handle, request, through)
     data = memoryview(request.data)
     if len(data) > LOOP_MAX or through:
         return _write_inline(handle, data, request.offset, through)
@@ -81,17 +85,50 @@ async def _write_inline(handle: Data, data: memoryview, offset: int, through: bo
         raise StatusError(status_of(error)) from error
 
 
-async def _write_rdma(call: Call, handle: Data, request: WriteRequest, through: bool) -> Reply:
+def _serve_rdma(
+    call: Call, handle: Data, request: WriteRequest, through: bool
+) -> Reply | Awaitable[Reply] | Later:
     pool, length = call.connection.pool, request.remaining_bytes
     if pool is None or length > pool.size:
         raise StatusError(NtStatus.INSUFFICIENT_RESOURCES)
     if length == 0:
         return _reply(0)
+    if length <= LOOP_MAX and not through:
+        with contextlib.suppress(PoolExhausted):
+            return _fetch_and_write(call, handle, request, pool.allocate(length))
+    return _write_rdma(call, handle, request, through, pool)
+
+
+def _fetch_and_write(call: Call, handle: Data, request: WriteRequest, piece: PoolRange) -> Later:
+    """The usual way: no task, and the data is written in the wake-up that tells of its arrival."""
+    later = Later()
+
+    def fetched(status: int, moved: int) -> None:
+        with piece:
+            later.bring(_write_fetched(handle, piece, request.offset, status))
+
+    call.connection.channel.fetch(piece, piece.length, request.channel_info, fetched)
+    return later
+
+
+def _write_fetched(handle: Data, piece: PoolRange, offset: int, status: int) -> Reply | Exception:
+    if status != Status.DONE:
+        return StatusError(NtStatus.CONNECTION_DISCONNECTED)
+    try:
+        return _reply(handle.write(piece.view, offset))
+    except OSError as error:
+        return StatusError(status_of(error))
+    except Exception as error:  # the request's affair, not that of the channel that calls
+        return error
+
+
+async def _write_rdma(
+    call: Call, handle: Data, request: WriteRequest, through: bool, pool: Pool
+) -> Reply:
+    length = request.remaining_bytes
     with handle, await pool.acquire(length) as piece:
         try:
             await call.connection.channel.rdma_read(piece, length, request.channel_info)
-            if length <= LOOP_MAX and not through:
-                return _reply(handle.write(piece.view, request.offset))
             return _reply(await in_thread(_write, handle, piece.view, request.offset, through))
         except OSError as error:
             raise StatusError(status_of(error)) from error

@@ -146,11 +146,19 @@ class Handle:
         os.fsync(self.fd)
 
     def __enter__(self) -> None:
+        self.begin_use()
+
+    def __exit__(self, *raised: object) -> None:
+        self.end_use()
+
+    def begin_use(self) -> None:
+        """What `with` does, for those who come back by a callback."""
         if self._closed and not self._users:
             raise StatusError(NtStatus.FILE_CLOSED)
         self._users += 1
 
-    def __exit__(self, *raised: object) -> None:
+    def end_use(self) -> None:
+        """The last one closes a descriptor that was to be closed meanwhile."""
         self._users -= 1
         if self._closed and not self._users:
             os.close(self.fd)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from smbserver.wire.file_id import ALL_ONES, FileId
 from smbserver.wire.header import Command, Header, HeaderFlags
 from smbserver.wire.lock import LockElement, LockFlags, LockRequest
 from smbserver.wire.query_info import QueryInfoRequest
-from smbserver.wire.read import ReadRequest
+from smbserver.wire.read import ReadRequest, ReadResponse
 from smbserver.wire.status import NtStatus
 from tests.smbserver.in_process import in_loop, serving
 
@@ -248,6 +250,54 @@ async def test_only_the_last_of_a_chain_may_wait(tmp_path: Path) -> None:
         folder = await tree.open_directory("")
         sent = await send(session, tree, notify(folder.file_id), close(folder.file_id))
         assert await statuses(sent) == [NtStatus.INTERNAL_ERROR, NtStatus.SUCCESS]
+
+
+@in_loop
+async def test_a_reply_that_a_callback_brings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laters: list[tuple[dispatch.Call, dispatch.Later]] = []
+
+    def serve(call: dispatch.Call) -> dispatch.Later:
+        laters.append((call, dispatch.Later()))
+        return laters[-1][1]
+
+    async def count(wanted: int) -> None:
+        while len(laters) < wanted:
+            await asyncio.sleep(0)
+
+    monkeypatch.setitem(TABLE, Command.READ, dataclasses.replace(TABLE[Command.READ], serve=serve))
+    async with serving(tmp_path) as running:
+        session = await running.session()
+        tree = await session.tree("share")
+        sent = await send(session, tree, create("file"), read(10), read(10), close())
+        await count(1)
+        (ours,) = running.service.connections
+        call, later = laters[0]
+        assert call.open is not None
+        assert call.open.handle.in_use
+        assert ours._pending
+        later.bring(dispatch.Reply(ReadResponse(b"data").pack()))
+        await count(2)
+        assert not any(one.answer.done() for one in sent)
+        laters[1][1].bring(dispatch.StatusError(NtStatus.DISK_FULL))
+        assert not call.open.handle.in_use
+        assert await statuses(sent) == [0, 0, NtStatus.DISK_FULL, 0]
+        assert not ours._pending
+
+        file = await tree.create("file")
+        (unanswered,) = await send(session, tree, read(10, file.file_id))
+        await count(3)
+        call, later = laters[2]
+        assert call.open is not None
+        fd = call.open.handle.fd
+        ours.fail("the test wants it")
+        with pytest.raises(ChannelClosed):
+            await unanswered.answer
+        os.fstat(fd)
+        later.bring(dispatch.Reply(ReadResponse(b"data").pack()))
+        with pytest.raises(OSError):
+            os.fstat(fd)
 
 
 @in_loop

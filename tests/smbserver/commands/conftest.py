@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from smbdirect.channel import TransferFailed
 from smbserver import access, share_modes
 from smbserver.commands import close, create
 from smbserver.config import Config
-from smbserver.dispatch import Call, Chain, Reply
+from smbserver.dispatch import Call, Chain, Later, Reply
 from smbserver.parameters import Share as ShareParameters
 from smbserver.service import Service
 from smbserver.session import Session
@@ -35,8 +36,19 @@ class FakeChannel:
     def __init__(self, transport: str = "tcp") -> None:
         self.facts = SimpleNamespace(transport=transport)
         self.memory = bytearray(1 << 20)
+        self.status = 0
+        """Of what is fetched."""
+
+    def fetch(self, piece: Any, length: int, descriptors: bytes, done: Any) -> None:
+        moved = 0 if self.status else self._copy(piece, length, descriptors)
+        asyncio.get_running_loop().call_soon(done, self.status, moved)
 
     async def rdma_read(self, piece: Any, length: int, descriptors: bytes) -> int:
+        if self.status:
+            raise TransferFailed(self.status, "as the test wants it")
+        return self._copy(piece, length, descriptors)
+
+    def _copy(self, piece: Any, length: int, descriptors: bytes) -> int:
         done = 0
         for at in range(0, len(descriptors), 16):
             offset = int.from_bytes(descriptors[at : at + 8], "little")
@@ -82,9 +94,7 @@ class Server:
         opened = None
         if hasattr(request, "file_id"):
             opened = self.session.opens[request.file_id.volatile]
-        outcome = command.serve(self.call(request.pack(), opened))
-        if inspect.isawaitable(outcome):
-            outcome = asyncio.run(_wait(outcome))
+        outcome = asyncio.run(outcome_of(command, self.call(request.pack(), opened)))
         assert isinstance(outcome, Reply)
         return outcome
 
@@ -111,8 +121,17 @@ class Server:
         self.refuses(status, create, CreateRequest(name, desired, **fields))
 
 
-async def _wait(outcome: Any) -> Any:
-    return await outcome
+async def outcome_of(command: Any, call: Call) -> Any:
+    """What the dispatcher would get."""
+    outcome = command.serve(call)
+    if not isinstance(outcome, Later):
+        return await outcome if inspect.isawaitable(outcome) else outcome
+    brought = asyncio.get_running_loop().create_future()
+    outcome.bring = brought.set_result
+    reply = await brought
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
 
 
 @pytest.fixture

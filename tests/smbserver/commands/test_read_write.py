@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import struct
 from typing import Any
@@ -10,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smbdirect.file_window import FileWindow
+from smbdirect.frames import Status
 from smbdirect.pool import Pool
 from smbserver import access
 from smbserver.commands import flush, read, write
 from smbserver.dispatch import Reply
+from smbserver.vfs.file import File
 from smbserver.wire.create import CreateDisposition
 from smbserver.wire.errors import Malformed
 from smbserver.wire.file_id import FileId
@@ -25,7 +28,7 @@ from smbserver.wire.status import NtStatus, StatusError
 from smbserver.wire.write import WriteRequest, WriteResponse
 from tests.effort import tries
 
-from .conftest import FakeChannel, Server
+from .conftest import FakeChannel, Server, outcome_of
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 
@@ -94,8 +97,7 @@ def test_only_what_nobody_signs_or_seals_is_sent_from_the_page_cache(
         call = server.call(ReadRequest(file_id, offset, length).pack(), opened)
         call.signer = protection.get("signer")
         call.chain.sealed = protection.get("sealed")
-        reply: Any = read.serve(call)
-        reply = asyncio.run(_wait(reply)) if not isinstance(reply, Reply) else reply
+        reply: Any = asyncio.run(outcome_of(read, call))
         assert bytes(reply.payload) == CONTENT[offset : offset + length]
         return reply.payload.obj
 
@@ -205,6 +207,54 @@ def test_write_by_rdma_fetches_the_data(rdma: Server, length: int, through: int)
     assert rdma.connection.pool.used == 0
 
 
+def test_a_write_whose_data_does_not_come_changes_nothing(rdma: Server, file_id: FileId) -> None:
+    rdma.channel.status = Status.ENDED
+    request = WriteRequest(
+        file_id, 0, channel=1, remaining_bytes=4096, channel_info=descriptors((0, 4096))
+    )
+    rdma.refuses(NtStatus.CONNECTION_DISCONNECTED, write, request)
+    assert (rdma.path / "file").read_bytes() == CONTENT
+    assert rdma.connection.pool.used == 0
+
+
+def test_what_goes_wrong_with_fetched_data_is_the_requests_affair(
+    rdma: Server, file_id: FileId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = WriteRequest(
+        file_id, 0, channel=1, remaining_bytes=4096, channel_info=descriptors((0, 4096))
+    )
+
+    def fail(self: File, data: memoryview, offset: int) -> int:
+        raise failure
+
+    monkeypatch.setattr(File, "write", fail)
+    failure: Exception = OSError(errno.ENOSPC, "full")
+    rdma.refuses(NtStatus.DISK_FULL, write, request)
+    failure = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError):
+        rdma.request(write, request)
+    assert rdma.connection.pool.used == 0
+
+
+def test_writes_wait_for_room_in_the_pool(rdma: Server, file_id: FileId) -> None:
+    request = WriteRequest(
+        file_id, 0, channel=1, remaining_bytes=1 << 20, channel_info=descriptors((0, 1 << 20))
+    )
+
+    async def many() -> None:
+        held = [rdma.connection.pool.allocate(1 << 20) for _ in range(4)]
+        call = rdma.call(request.pack(), rdma.session.opens[file_id.volatile])
+        outcome = asyncio.ensure_future(outcome_of(write, call))
+        await asyncio.sleep(0)
+        assert not outcome.done()
+        held.pop().release()
+        reply = await outcome
+        assert WriteResponse.parse(bytes(64) + reply.body).count == 1 << 20
+
+    asyncio.run(many())
+    assert (rdma.path / "file").read_bytes() == bytes(1 << 20)
+
+
 @pytest.mark.parametrize(
     ("transport", "dialect", "channel", "info", "works"),
     [
@@ -289,14 +339,8 @@ def test_only_refusals_come_out(
     )
     call = rdma.call(message, rdma.session.opens[file_id.volatile])
     try:
-        outcome = command.serve(call)
-        if not isinstance(outcome, Reply):
-            outcome = asyncio.run(_wait(outcome))
+        outcome = asyncio.run(outcome_of(command, call))
         if outcome.sent is not None:
             outcome.sent()
     except (StatusError, Malformed):
         pass
-
-
-async def _wait(outcome: Any) -> Any:
-    return await outcome
