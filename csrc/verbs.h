@@ -17,13 +17,13 @@
 #ifndef VERBS_H
 #define VERBS_H
 
+#include "fabric.h"
+#include "trace.h"
+
 #if __has_include(<infiniband/verbs.h>) && __has_include(<rdma/rdma_cma.h>)
 #define VERBS_BUILT 1
 #include <infiniband/verbs.h>
 #include <rdma/rdma_cma.h>
-
-#include "fabric.h"
-#include "trace.h"
 
 enum {
 	VERBS_SGES_MAX = 16, /* of one work request */
