@@ -369,7 +369,7 @@ static size_t work_completed(struct verbs_qp *qp, uint64_t number, enum fabric_s
 }
 
 static size_t receive_completed(struct verbs_qp *qp, const struct ibv_wc *wc, uint64_t number,
-				enum fabric_status status, struct fabric_completion *ret)
+				struct fabric_completion *ret)
 {
 	struct verbs_ring *ring = &qp->receive_ring;
 
@@ -378,12 +378,10 @@ static size_t receive_completed(struct verbs_qp *qp, const struct ibv_wc *wc, ui
 	*ret = (struct fabric_completion){
 		.id = qp->receives[number % ring->room].id,
 		.opcode = FABRIC_RECEIVE,
-		.status = status,
-		.bytes = status == FABRIC_OK ? wc->byte_len : 0,
+		.status = FABRIC_OK,
+		.bytes = wc->byte_len,
 	};
 	ring->first++;
-	if (status != FABRIC_OK)
-		return 1;
 	/* The message overtook rdma_cm's: the peer is there, and the kernel learns of it from us. */
 	if (qp->state == VERBS_ACCEPTED) {
 		verbs_of(qp->base.fabric)->notify(qp->endpoint.id, IBV_EVENT_COMM_EST);
@@ -397,7 +395,10 @@ static size_t receive_completed(struct verbs_qp *qp, const struct ibv_wc *wc, ui
 	return 1;
 }
 
-/* Flushed requests stay in the ring: verbs_flush tells of them when the reason is known. */
+/*
+ * Flushed requests stay in the ring: verbs_flush tells of them when the reason is known. So does a receive that failed:
+ * nothing came with it, and verbs_end has said why.
+ */
 static size_t completed(struct verbs_qp *qp, const struct ibv_wc *wc, struct fabric_completion *ret)
 {
 	bool receive = wc->wr_id >> TAG_SHIFT == VERBS_TAG_RECEIVE;
@@ -406,9 +407,9 @@ static size_t completed(struct verbs_qp *qp, const struct ibv_wc *wc, struct fab
 
 	if (status != FABRIC_OK)
 		failed(qp, wc, receive);
-	if (status == FABRIC_FLUSHED)
+	if (status == FABRIC_FLUSHED || (receive && status != FABRIC_OK))
 		return 0;
-	return receive ? receive_completed(qp, wc, number, status, ret)
+	return receive ? receive_completed(qp, wc, number, ret)
 		       : work_completed(qp, number, status, ret);
 }
 
