@@ -24,8 +24,8 @@ from smbserver.control import ControlUnavailable, ask
 
 PYTHON = (sys.executable, "-m")
 LOOPBACK = "127.0.0.1"
-START_TIMEOUT = 20.0
-"""Seconds until a server must answer; on a loaded machine Python alone takes two."""
+START_TIMEOUT = 60.0
+"""Seconds until a server must answer; an emulated machine needs 30. One that ends is noticed at once."""
 STOP_TIMEOUT = 10.0
 """Seconds from SIGTERM to SIGKILL."""
 POLL_INTERVAL = 0.02
@@ -72,6 +72,8 @@ class OwnServer:
     share: str = "share"
     addresses: tuple[str, ...] = (LOOPBACK,)
     """Where to listen; empty: everywhere."""
+    rdma_transport: str = "smbdirect-iw"
+    """By user-space iWARP; "smbdirect": by the RDMA adapter behind the addresses."""
     options: tuple[str, ...] = ()
     """More lines for [global]; sections of further shares may follow them."""
 
@@ -102,7 +104,7 @@ class OwnServer:
             (self.folder / name).mkdir(exist_ok=True, mode=0o700)
         self.configuration.write_text(
             CONFIGURATION.format(
-                transports=f"tcp:{self.port}, smbdirect-iw:{self.rdma_port}",
+                transports=f"tcp:{self.port}, {self.rdma_transport}:{self.rdma_port}",
                 interfaces=" ".join(self.addresses),
                 bind_interfaces_only="yes" if self.addresses else "no",
                 folder=self.folder,
@@ -133,11 +135,14 @@ class RunningProxy:
 
 
 @contextlib.contextmanager
-def running_proxy(folder: Path) -> Iterator[RunningProxy]:
-    """A proxy whose socket and log lie in `folder`."""
+def running_proxy(
+    folder: Path, *parameters: str, under: tuple[str, ...] = ()
+) -> Iterator[RunningProxy]:
+    """A proxy whose socket and log lie in `folder`, with parameters NAME=VALUE, `under` a command that limits it."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = str(folder / "control")
-    command = (*PYTHON, "rdmaproxy", "run", "--socket", path)
+    options = [word for one in parameters for word in ("--option", one)]
+    command = (*under, *PYTHON, "rdmaproxy", "run", "--socket", path, *options)
     with started(command, folder / "log", lambda: control_answers(path)) as process:
         yield RunningProxy(path, process.pid)
 

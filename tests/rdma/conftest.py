@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,8 @@ from rdmaproxy.adapters import Adapter
 from smbdirect.channel import Channel
 from smbdirect.control import Proxy
 from smbdirect.pool import Pool
-from smbserver.own_server import RunningProxy
+from smbserver import own_server
+from smbserver.own_server import OwnServer, RunningProxy
 
 POOL_SIZE = 8 << 20
 
@@ -25,6 +27,8 @@ class Place:
 
     fabric: str
     address: str
+    parameters: tuple[str, ...] = ()
+    """Of the proxy there."""
 
 
 @dataclass(slots=True)
@@ -46,12 +50,29 @@ def adapter() -> tuple[devices.Address, Adapter]:
     return found[0]
 
 
-@pytest.fixture(params=["iwarp", "verbs"])
+@pytest.fixture(scope="module", params=["iwarp", "verbs"])
 def place(request: pytest.FixtureRequest) -> Place:
     if request.param == "iwarp":
         return Place("iwarp", "127.0.0.1")
     address, _ = request.getfixturevalue("adapter")
     return Place("verbs", address.address)
+
+
+@pytest.fixture(scope="module")
+def served(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
+    """A running server on the fabric, with a proxy of its own."""
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "share").mkdir()
+    made = OwnServer(
+        folder=folder,
+        path=folder / "share",
+        port=own_server.free_port(place.address),
+        rdma_port=own_server.free_port(place.address),
+        addresses=(place.address,),
+        rdma_transport="smbdirect-iw" if place.fabric == "iwarp" else "smbdirect",
+    )
+    with own_server.running(made):
+        yield made
 
 
 @asynccontextmanager
@@ -78,15 +99,18 @@ async def ends(proxy: Proxy, place: Place, *, pools: bool = True) -> AsyncIterat
 
 
 Story = Callable[[Proxy], Any]
+STORY_TIME = 120
+"""Seconds of a story, unless its test has a `timeout` of its own."""
 
 
 @pytest.fixture
-def tell(proxy: RunningProxy) -> Callable[[Story], None]:
+def tell(proxy: RunningProxy, request: pytest.FixtureRequest) -> Callable[[Story], None]:
     """Runs a story with a control connection of its own, in bounded time."""
-    import asyncio
+    marker = request.node.get_closest_marker("timeout")
+    limit = marker.args[0] if marker else STORY_TIME
 
     async def bounded(story: Story) -> None:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(limit):
             control = await Proxy.open(proxy.control)
             try:
                 await story(control)

@@ -4,23 +4,52 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
-import shutil
-import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from smbdirect.channel import Access, Channel, ChannelClosed, RdmaWrite, TransferFailed
 from smbdirect.control import Proxy, ProxyError
 from smbdirect.pdu import BufferDescriptor
+from smbserver import own_server
 from tests.rdma.conftest import Place, ends
+from tests.rdma.resources import resources
 
 Tell = Callable[[Callable[[Proxy], object]], None]
-CYCLES = 200
+CYCLES = int(os.environ.get("LAB_CYCLES", "200"))
+WARM_UP = 100
+"""Connections after which the proxy has what it keeps."""
+GROWTH_MAX = 1 << 20
+"""Bytes that the proxy may grow by in all cycles: less than what one connection takes."""
 SETTLE = 10.0
 """Seconds that closed connections have until their resources are gone."""
+POOR = (
+    "verbs send queue=24",
+    "verbs receive queue=8",
+    "verbs sges=1",
+    "verbs read depth=1",
+    "verbs windows=no",
+)
+"""An adapter as if it could do hardly anything."""
+
+
+@pytest.fixture(scope="module", params=["iwarp", "verbs", "poor verbs"])
+def place(request: pytest.FixtureRequest) -> Place:
+    if request.param == "iwarp":
+        return Place("iwarp", "127.0.0.1")
+    address, _ = request.getfixturevalue("adapter")
+    return Place("verbs", address.address, POOR if request.param == "poor verbs" else ())
+
+
+@pytest.fixture(scope="module")
+def proxy(
+    place: Place, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[own_server.RunningProxy]:
+    folder = tmp_path_factory.mktemp("proxy")
+    with own_server.running_proxy(folder, *place.parameters) as running:
+        yield running
 
 
 def test_messages(tell: Tell, place: Place) -> None:
@@ -162,47 +191,44 @@ def test_both_speak_at_once(tell: Tell, place: Place) -> None:
     tell(story)
 
 
-def resources() -> dict[str, int] | None:
-    """What `rdma resource` counts, over all devices; None where it cannot be asked."""
-    if shutil.which("rdma") is None:
-        return None
-    asked = subprocess.run(
-        ["rdma", "-j", "resource"], check=False, capture_output=True, text=True, timeout=20
-    )
-    if asked.returncode != 0 or not asked.stdout.strip():
-        return None
-    counted: dict[str, int] = {}
-    for device in json.loads(asked.stdout):
-        for name, count in device.items():
-            if isinstance(count, int) and name in ("pd", "cq", "qp", "cm_id", "mr"):
-                counted[name] = counted.get(name, 0) + count
-    return counted
-
-
-async def totals(proxy: Proxy) -> dict[str, int]:
+async def held(proxy: Proxy) -> dict[str, int]:
+    """What connections take: of the proxy's own counts, of its process, of the kernel's RDMA resources."""
     status = (await proxy.status())["totals"]
-    return {name: status[name] for name in ("connections", "pools", "regions", "registered_bytes")}
+    names = ("connections", "pools", "regions", "registered_bytes")
+    descriptors = len(list(Path(f"/proc/{proxy.hello['pid']}/fd").iterdir()))
+    return {
+        **{name: status[name] for name in names},
+        "descriptors": descriptors,
+        **(resources() or {}),
+    }
 
 
+def resident(proxy: Proxy) -> int:
+    """Bytes of memory that the proxy has."""
+    pages = Path(f"/proc/{proxy.hello['pid']}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def cycle(proxy: Proxy, place: Place, count: int) -> None:
+    for _ in range(count):
+        async with ends(proxy, place, pools=False) as both:
+            both.client.send(b"hello")
+            assert bytes(await both.server.receive()) == b"hello"
+
+
+@pytest.mark.timeout(60 + 2 * CYCLES)
 def test_many_connections_leave_nothing(tell: Tell, place: Place) -> None:
-    async def settled(proxy: Proxy, before: object) -> object:
+    async def story(proxy: Proxy) -> None:
+        await cycle(proxy, place, WARM_UP)
+        await asyncio.sleep(0.5)
+        before, size = await held(proxy), resident(proxy)
+        await cycle(proxy, place, CYCLES)
         for _ in range(int(SETTLE / 0.1)):
-            if (await totals(proxy), resources()) == before:
+            if await held(proxy) == before:
                 break
             await asyncio.sleep(0.1)
-        return await totals(proxy), resources()
-
-    async def story(proxy: Proxy) -> None:
-        async with ends(proxy, place) as both:  # what stays open from the first connection on
-            both.client.send(b"first")
-            await both.server.receive()
-        await asyncio.sleep(0.5)
-        before = await totals(proxy), resources()
-        for _ in range(CYCLES):
-            async with ends(proxy, place, pools=False) as both:
-                both.client.send(b"hello")
-                assert bytes(await both.server.receive()) == b"hello"
-        assert await settled(proxy, before) == before
+        assert await held(proxy) == before
+        assert resident(proxy) - size <= GROWTH_MAX
 
     tell(story)
 
