@@ -148,23 +148,11 @@ class RdmaListener:
     async def _serve(self, proxy: Proxy) -> bool:
         """Accept channels until the proxy is gone; False if it could not listen anywhere."""
         listeners: list[ProxyListener] = []
-        for kind, port in self._transports:
-            fabric = FABRICS[kind]
-            if fabric not in proxy.hello.get("fabrics", ()):
-                continue
-            for address in self._addresses:
-                try:
-                    listeners.append(await proxy.listen(address, port, fabric))
-                except ProxyError as error:
-                    log.warning("no RDMA on %s port %d: %s", address, port, error.message)
-                except ProxyUnavailable as error:
-                    log.warning("the proxy went away: %s", error)
         self._proxy, self.proxy_pid = proxy, proxy.hello.get("pid")
-        self.listening = [(one.address, one.port) for one in listeners]
-        for one in listeners:
-            one.on_addresses = lambda: self._announce_all(listeners)
-        self._announce_all(listeners)
-        tasks = [asyncio.create_task(self._accept(one)) for one in listeners]
+        tasks = [
+            asyncio.create_task(self._listen_and_accept(proxy, *endpoint, listeners))
+            for endpoint in self._wanted(proxy)
+        ]
         try:
             await proxy.wait_closed()
         finally:
@@ -176,6 +164,40 @@ class RdmaListener:
                 await proxy.close()
         log.warning("the proxy is gone; sessions go on over TCP")
         return bool(listeners)
+
+    def _wanted(self, proxy: Proxy) -> list[tuple[str, int, str]]:
+        """Address, port and fabric of what the configuration names, where the proxy has the fabric."""
+        fabrics = proxy.hello.get("fabrics", ())
+        return [
+            (address, port, FABRICS[kind])
+            for kind, port in self._transports
+            if FABRICS[kind] in fabrics
+            for address in self._addresses
+        ]
+
+    async def _listen_and_accept(
+        self, proxy: Proxy, address: str, port: int, fabric: str, listeners: list[ProxyListener]
+    ) -> None:
+        """An address without an adapter may get one: what is refused is asked for again."""
+        delay, said = FIRST_DELAY, ""
+        while True:
+            try:
+                listener = await proxy.listen(address, port, fabric)
+                break
+            except ProxyUnavailable as error:
+                log.warning("the proxy went away: %s", error)
+                return
+            except ProxyError as error:
+                if error.message != said:
+                    log.warning("no RDMA on %s port %d: %s", address, port, error.message)
+                said = error.message
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, LAST_DELAY)
+        listeners.append(listener)
+        self.listening = [(one.address, one.port) for one in listeners]
+        listener.on_addresses = lambda: self._announce_all(listeners)
+        self._announce_all(listeners)
+        await self._accept(listener)
 
     def _announce_all(self, listeners: Sequence[ProxyListener]) -> None:
         self._announce([address for one in listeners for address in one.addresses])
