@@ -69,8 +69,12 @@ fuzz: setup ## every fuzz target and property test for about SECONDS_PER_TARGET=
 	@FUZZ_SECONDS=$(SECONDS_PER_TARGET) $(RUN) -m pytest -m hypothesis --timeout 86400
 
 .PHONY: lab
-lab: labsetup ## in a VM: Soft-RoCE, siw, and the Linux kernel as client; about 15 minutes
+lab: labsetup ## in a VM: Soft-RoCE, siw, and the Linux kernel as client; about 20 minutes
 	@tests/lab/run all
+
+.PHONY: lab-quick
+lab-quick: labsetup ## the same without what takes longest; about 10 minutes
+	@tests/lab/run quick
 
 .PHONY: lab-full
 lab-full: labsetup ## the same and all that takes longer

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Callable
+from ipaddress import ip_address
 
 import pytest
 
@@ -13,10 +15,14 @@ from rdmaproxy import adapters, devices
 from rdmaproxy.adapters import Adapter, Gid
 
 Found = tuple[devices.Address, Adapter]
+TIMEOUT = 60
+"""Seconds; an emulated machine starts Python in five."""
 
 
 def run(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
+    return subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=TIMEOUT
+    ).stdout
 
 
 def test_links(adapter: Found, program: Callable[[str], str]) -> None:
@@ -36,6 +42,42 @@ def test_limits(adapter: Found, program: Callable[[str], str]) -> None:
         match = re.search(rf"^\s*{name}:\s*(\d+)", text, re.MULTILINE)
         assert match is not None, name
         assert found[name] == int(match[1]), name
+
+
+def listed(ibv_devices: str) -> set[str]:
+    """A kernel that knows nothing of RDMA has no list at all."""
+    done = subprocess.run(
+        [ibv_devices], check=False, capture_output=True, text=True, timeout=TIMEOUT
+    )
+    if done.returncode != 0:
+        assert "Function not implemented" in done.stderr
+        return set()
+    return {line.split()[0] for line in done.stdout.splitlines()[2:]}  # behind the heading
+
+
+def test_command(program: Callable[[str], str]) -> None:
+    """`rdmaproxy devices` lists what rdma-core lists, also where that is nothing."""
+    shown = json.loads(run(sys.executable, "-m", "rdmaproxy", "devices", "-j"))
+    assert {one["device"] for one in shown["adapters"]} == listed(program("ibv_devices"))
+    named = {name for fabric in shown["fabrics"] for name in fabric["devices"]}
+    assert named == {one["device"] for one in shown["adapters"]} | {"iwarp"}
+
+
+def test_port(adapter: Found, program: Callable[[str], str]) -> None:
+    """State, transport, GIDs and speed of a port, against ibv_devinfo and the kernel."""
+    found = adapter[1]
+    text = run(program("ibv_devinfo"), "-v", "-d", found.device, "-i", str(found.port))
+    said = dict(re.findall(r"^\s*(\w+):\s*(\S+)", text, re.MULTILINE))
+    assert said["state"] == f"PORT_{found.state}"
+    layer = "InfiniBand" if found.transport == "InfiniBand" else "Ethernet"
+    assert said["link_layer"] == layer
+    assert (said["transport"] == "iWARP") == (found.transport == "iWARP")
+    gids = re.findall(r"GID\[\s*(\d+)\]:\s*([0-9a-f:.]+)", text)
+    assert {(gid.index, gid.address) for gid in found.gids} == {
+        (int(index), str(ip_address(gid).ipv4_mapped or gid)) for index, gid in gids
+    }
+    width, speed = said["active_width"], float(re.search(r"active_speed:\s*([\d.]+)", text)[1])
+    assert found.speed == pytest.approx(int(width.rstrip("X")) * speed * 1e9, rel=0.05)
 
 
 def test_addresses_of_the_adapter(adapter: Found) -> None:
