@@ -15,7 +15,7 @@ from rdmaproxy import adapters, devices
 from rdmaproxy.adapters import Adapter
 from rdmaproxy.doctor import Verdict
 from smbdirect.control import Proxy
-from smbserver.instance import RunningProxy
+from smbserver.own_server import RunningProxy
 
 TIMEOUT = 90
 """Seconds; an emulated machine needs twenty."""
