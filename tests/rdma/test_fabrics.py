@@ -216,18 +216,25 @@ async def cycle(proxy: Proxy, place: Place, count: int) -> None:
             assert bytes(await both.server.receive()) == b"hello"
 
 
+async def settled(proxy: Proxy, most: dict[str, int]) -> None:
+    """Waits until nothing is held of which there is more."""
+    for _ in range(int(SETTLE / 0.1)):
+        now = await held(proxy)
+        more = {name: now[name] for name, count in most.items() if now[name] > count}
+        if not more:
+            return
+        await asyncio.sleep(0.1)
+    pytest.fail(f"still held: {more}, of {most}")
+
+
 @pytest.mark.timeout(60 + 2 * CYCLES)
 def test_many_connections_leave_nothing(tell: Tell, place: Place) -> None:
     async def story(proxy: Proxy) -> None:
         await cycle(proxy, place, WARM_UP)
-        await asyncio.sleep(0.5)
+        await settled(proxy, {"connections": 0, "pools": 0})
         before, size = await held(proxy), resident(proxy)
         await cycle(proxy, place, CYCLES)
-        for _ in range(int(SETTLE / 0.1)):
-            if await held(proxy) == before:
-                break
-            await asyncio.sleep(0.1)
-        assert await held(proxy) == before
+        await settled(proxy, before)
         assert resident(proxy) - size <= GROWTH_MAX
 
     tell(story)

@@ -85,7 +85,9 @@ class Load:
 
 
 @contextlib.asynccontextmanager
-async def session_at(served: OwnServer, place: Place, control: str) -> AsyncIterator[client.Session]:
+async def session_at(
+    served: OwnServer, place: Place, control: str
+) -> AsyncIterator[client.Session]:
     async with await client.connect(
         place.address,
         served.port,
