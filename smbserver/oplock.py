@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from smbserver import lease
+from smbserver.break_delivery import BreakDelivery
 from smbserver.durable.record import Cached
 from smbserver.lease import HANDLE, READ, WRITE, Holding, Wish
 from smbserver.store import KEEPER
@@ -342,15 +343,21 @@ class Caching:
             level = 1 if to & READ else 0
             body = OplockBreak(FileId(opened.persistent_id, opened.volatile_id), level).pack()
             session_id = session.id
-        for connection in self._connections(holding):
-            _send(connection, session_id, body)
-            return
+        BreakDelivery(
+            lambda: self._connections(holding),
+            lambda connection: _send(connection, session_id, body),
+            lambda: self._not_delivered(holding),
+        ).start()
+
+    def _not_delivered(self, holding: Holding) -> None:
         self._service.counters["breaks_not_delivered"] += 1
         if holding.breaking:  # nobody is left who could acknowledge
             asyncio.get_running_loop().call_soon(self._expire, holding)
 
     def _connections(self, holding: Holding) -> Iterator[Connection]:
         """The channels of the open's session; for a lease all connections of the client, oldest first."""
+        if not holding.opens:
+            return
         sessions: list[Session] = [holding.opens[0].tree.session]
         if holding.is_lease:
             sessions = [
