@@ -89,18 +89,18 @@ def _allow(sid: Sid, mask: int) -> Ace:
 # what is stored
 
 
-def stored(target: int | str) -> SecurityDescriptor | None:
+def stored(share: Share, target: int | str) -> SecurityDescriptor | None:
     """The descriptor kept with a file; None for none, or one that nobody can read."""
-    value = nt_acl.read(target)
+    value = nt_acl.read(target, share.parameters.security_acl_name)
     try:
         return SecurityDescriptor.parse(value) if value is not None else None
     except Malformed:
         return None
 
 
-def effective(handle: Handle, parts: int) -> SecurityDescriptor:
+def effective(share: Share, handle: Handle, parts: int) -> SecurityDescriptor:
     """The parts asked for of what counts for an open file."""
-    found = stored(handle.target)
+    found = stored(share, handle.target)
     if found is None:
         return security_descriptor(*handle.mode_and_owner(), parts)
     control = found.control & (_DACL_CONTROL if parts & DACL else 0)
@@ -113,11 +113,12 @@ def effective(handle: Handle, parts: int) -> SecurityDescriptor:
     )
 
 
-def change(handle: Handle, parts: int, buffer: Buffer, *, canonical: bool = True) -> None:
+def change(share: Share, handle: Handle, parts: int, buffer: Buffer) -> None:
     """Stores the parts given ([MS-FSA] 2.1.5.16). An owner is one in the descriptor's sense: the file stays whose
     it is for the system."""
     given = SecurityDescriptor.parse(buffer)
-    kept = effective(handle, OWNER | GROUP | DACL | SACL)
+    kept = effective(share, handle, OWNER | GROUP | DACL | SACL)
+    canonical = share.parameters.acl_flag_inherited_canonicalization
     dacl, control = kept.dacl, kept.control & _DACL_CONTROL
     if parts & DACL:
         dacl, control = _mapped(given.dacl), _canonical(given.control, canonical)
@@ -128,8 +129,13 @@ def change(handle: Handle, parts: int, buffer: Buffer, *, canonical: bool = True
         dacl,
         control,
     )
-    if not nt_acl.write(handle.target, changed.pack(), now()):
+    if not _store(share, handle, changed):
         raise StatusError(NtStatus.NOT_SUPPORTED)  # a lie about protection would be worse
+
+
+def _store(share: Share, handle: Handle, descriptor: SecurityDescriptor) -> bool:
+    attribute = share.parameters.security_acl_name
+    return nt_acl.write(handle.target, descriptor.pack(), now(), attribute)
 
 
 _DACL_CONTROL = int(
@@ -168,7 +174,7 @@ def _mapped(dacl: Acl | None) -> Acl | None:
 
 def allowed(share: Share, path: str, fd: int, user: User | None) -> int:
     """The rights that descriptors give the user at this object; all of them where none is stored."""
-    descriptor = stored(f"/proc/self/fd/{fd}")
+    descriptor = stored(share, f"/proc/self/fd/{fd}")
     if descriptor is None or user is None:  # without a user it is the server itself
         return access.ALL
     rights = maximal_access(descriptor, token_of(user))
@@ -180,7 +186,7 @@ def _by_folder(share: Share, path: str, user: User) -> int:
     folder = open_beneath(share.root, path.rpartition("/")[0], os.O_PATH | os.O_DIRECTORY)
     try:
         target = f"/proc/self/fd/{folder}"
-        descriptor = stored(target)
+        descriptor = stored(share, target)
         if descriptor is not None:
             given = maximal_access(descriptor, token_of(user))
             lists, deletes = given & access.LIST_DIRECTORY, given & access.DELETE_CHILD
@@ -192,6 +198,19 @@ def _by_folder(share: Share, path: str, user: User) -> int:
     return (access.READ_ATTRIBUTES if lists else 0) | (access.DELETE if deletes else 0)
 
 
+def is_readable(share: Share, folder: int, name: str, user: User | None) -> bool:
+    """Whether the user may read an entry of an open folder as a whole: what `hide unreadable` shows."""
+    try:
+        if not os.access(name, os.R_OK, dir_fd=folder, effective_ids=True):
+            return False
+    except OSError:
+        return False
+    descriptor = stored(share, f"/proc/self/fd/{folder}/{name}")
+    if descriptor is None or user is None:
+        return True
+    return not _READ & ~maximal_access(descriptor, token_of(user))
+
+
 # new files
 
 
@@ -201,7 +220,7 @@ def check_folder(
     """Refuses who may not add to the folder of `path`; its stored descriptor."""
     folder = open_beneath(share.root, path.rpartition("/")[0], os.O_PATH | os.O_DIRECTORY)
     try:
-        descriptor = stored(f"/proc/self/fd/{folder}")
+        descriptor = stored(share, f"/proc/self/fd/{folder}")
     finally:
         os.close(folder)
     if descriptor is None or user is None:
@@ -212,7 +231,10 @@ def check_folder(
 
 
 def secure_new(
-    handle: Handle, parent: SecurityDescriptor | None, wanted: SecurityDescriptor | None
+    share: Share,
+    handle: Handle,
+    parent: SecurityDescriptor | None,
+    wanted: SecurityDescriptor | None,
 ) -> None:
     """Gives a new file the descriptor that its maker wants, or that its folder hands down."""
     mode, uid, gid = handle.mode_and_owner()
@@ -232,7 +254,7 @@ def secure_new(
             _mapped(wanted.dacl) if _has_dacl(wanted) else base.dacl,
             _canonical(wanted.control) if _has_dacl(wanted) else base.control,
         )
-    if made is None or nt_acl.write(handle.target, made.pack(), now()) or wanted is None:
+    if made is None or _store(share, handle, made) or wanted is None:
         return  # what is only handed down is given up where descriptors cannot be stored
     raise StatusError(NtStatus.NOT_SUPPORTED)
 

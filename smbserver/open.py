@@ -164,16 +164,18 @@ class Open:
             self.file.delete_pending = True
             share_modes.announce_deletion(self.file)
         try:
-            if share_modes.leave(self.file, self):
+            gone = share_modes.leave(self.file, self)
+            if gone is not None:
                 with acting_for(self.tree):
-                    self._delete()
+                    self._delete(gone)
         except OSError as error:
             log.info("%s was to be deleted on close: %s", self.path, error)
         finally:
             self.handle.close()
 
-    def _delete(self) -> None:
-        if isinstance(self.handle, Stream):
+    def _delete(self, gone: share_modes.Key) -> None:
+        """A stream may also be the last that held its file."""
+        if isinstance(self.handle, Stream) and gone[2]:
             self.handle.remove()
         elif self.tree.vfs is not None:
             self.tree.vfs.remove(

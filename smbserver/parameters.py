@@ -221,9 +221,32 @@ class Share:
     hide_files: tuple[str, ...] = parameter(
         paths, (), "Names, with * and ?, that carry the hidden attribute."
     )
+    hide_unreadable: bool = parameter(
+        boolean, False, "yes: who may not read a file does not see it in its folder."
+    )
+    vfs_objects: tuple[str, ...] = parameter(
+        names,
+        (),
+        "Samba's modules. A list that has neither streams_xattr nor streams_depot switches alternate data streams "
+        "off; there is no other effect. Empty: streams are on.",
+    )
+    security_acl_name: str = parameter(
+        text,
+        "security.NTACL",
+        "The extended attribute that holds a file's security descriptor. One of `user.` needs no root, but every "
+        "local program of the file's owner may change it.",
+        "acl_xattr:security_acl_name",
+    )
     smb_encrypt: str = parameter(
         encryption, "if_required", "As `server smb encrypt`, for this share.", "server smb encrypt"
     )
+
+    @property
+    def has_streams(self) -> bool:
+        """Whether files have alternate data streams."""
+        return not self.vfs_objects or bool(
+            {"streams_xattr", "streams_depot"} & {*self.vfs_objects}
+        )
 
 
 INVERSE_SYNONYMS = {"writable": "read only", "writeable": "read only", "write ok": "read only"}
@@ -266,7 +289,6 @@ LIMITING = frozenset(
     {
         "access based share enum",
         "follow symlinks",
-        "hide unreadable",
         "hide unwriteable files",
         "ntlm auth",
         "preexec close",

@@ -17,6 +17,9 @@ Buffer = bytes | bytearray | memoryview
 MAX_OFFSET = 0x7FFFFFFFFFFFFFFF
 """The end of the longest file: offsets are signed on disk."""
 
+MAX_WRITTEN = 0xFFFFFFF0000
+"""The end of the longest file that can be written: what NTFS allows with its usual clusters, and Samba."""
+
 LOOP_MAX = 1 << 20
 """Bytes up to which cached data is copied in the loop: the round trip to a thread costs as much CPU as that copy."""
 

@@ -155,8 +155,11 @@ def enter(key: Key, path: str, granted: int, share_access: int) -> SharedFile:
     return file
 
 
-def leave(file: SharedFile, one: Open) -> bool:
-    """Takes an open out; True if it was the last and the file is to be deleted now."""
+def leave(file: SharedFile, one: Open) -> Key | None:
+    """Takes an open out; what is to be deleted now, because it was the last.
+
+    A file that is to be deleted goes with the last open of its streams.
+    """
     file.opens.remove(one)
     if file.opens:
         modes = _ALL_SHARED
@@ -165,22 +168,54 @@ def leave(file: SharedFile, one: Open) -> bool:
         if modes != file.modes:
             with _transaction:
                 _change(file, _records.get(file.record) or _alone(file.path, modes), modes)
-        return False
+        return None
     if _files.get(file.key) is file:
         del _files[file.key]
     with _transaction:
-        found = _records.get(file.record)
-        if found is None:
-            return False
-        flags, workers, path = _parse(found)
-        living = _foreign(workers)
-        if flags & _DELETE_PENDING:
-            living.pop(KEEPER, None)  # it shared deletion, and finds nothing when it comes back
-        if living:
-            _records.put(file.record, _pack(flags, living, path))
-            return False
-        _records.delete(file.record)
-        return bool(flags & _DELETE_PENDING)
+        gone = _take_out(file.record)
+        if file.key[2]:
+            return _left_stream(file) or (file.key if gone else None)
+        if gone and _hand_to_streams(file):
+            return None
+        return file.key if gone else None
+
+
+def _take_out(record: bytes) -> bool:
+    """Our part of a record ends; True: nobody is left, and it was to be deleted."""
+    found = _records.get(record)
+    if found is None:
+        return False
+    flags, workers, path = _parse(found)
+    living = _foreign(workers)
+    if flags & _DELETE_PENDING:
+        living.pop(KEEPER, None)  # it shared deletion, and finds nothing when it comes back
+    if living:
+        _records.put(record, _pack(flags, living, path))
+        return False
+    _records.delete(record)
+    return bool(flags & _DELETE_PENDING)
+
+
+def _hand_to_streams(file: SharedFile) -> bool:
+    """The record of a file that is to go stays while anybody has a stream of it open."""
+    holders: set[int] = set()
+    for stream, found in _records.scan(file.record):
+        if len(stream) > len(file.record):
+            _, workers, _ = _parse(found)
+            holders |= _foreign(workers).keys() | (workers.keys() & {_store.worker})
+    if holders:
+        parts = dict.fromkeys(holders, _ALL_SHARED)
+        _records.put(file.record, _pack(_DELETE_PENDING, parts, _encode(file.path)))
+    return bool(holders)
+
+
+def _left_stream(stream: SharedFile) -> Key | None:
+    """The stream's file, if it only waited for us to close the last of its streams."""
+    key = (*stream.key[:2], "")
+    record = stream.record[: _NUMBERS.size]
+    if key in _files or any(one[:2] == key[:2] for one in _files):
+        return None
+    return key if _take_out(record) else None
 
 
 def keep(key: Key, path: str, opens: Iterable[tuple[int, int]]) -> None:
@@ -301,7 +336,7 @@ def _check(found: bytes, modes: int, own: SharedFile | None) -> None:
         return
     flags, workers, _ = _parse(found)
     living = _foreign(workers)
-    if own is None and not living:
+    if own is None and not living and _store.worker not in workers:
         return  # whoever had it open is dead
     if flags & _DELETE_PENDING:
         raise StatusError(NtStatus.DELETE_PENDING)

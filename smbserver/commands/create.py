@@ -220,6 +220,8 @@ def _check(call: Call, request: CreateRequest, durability: DurabilityRequest) ->
     maximal = call.tree.maximal_access
     access.grant(desired, maximal)
     name = parse_name(request.name)
+    if ":" in request.name and not call.tree.share.has_streams:
+        raise StatusError(NtStatus.OBJECT_NAME_INVALID)
     if options & _DIRECTORY_FILE and (name.stream or name.must_be == "file"):
         raise StatusError(NtStatus.NOT_A_DIRECTORY)
     return _Wanted(
@@ -352,7 +354,7 @@ def _create(call: Call, share: Share, location: Location, wanted: _Wanted) -> Op
     try:
         if wanted.allocation and isinstance(handle, File):
             handle.allocate(wanted.allocation)
-        _furnish(wanted.request, handle, parent)
+        _furnish(share, wanted.request, handle, parent)
     except BaseException:
         handle.close()
         raise
@@ -360,15 +362,18 @@ def _create(call: Call, share: Share, location: Location, wanted: _Wanted) -> Op
 
 
 def _furnish(
-    request: CreateRequest, handle: File | Directory, parent: SecurityDescriptor | None
+    share: Share,
+    request: CreateRequest,
+    handle: File | Directory,
+    parent: SecurityDescriptor | None,
 ) -> None:
     """What a new file has besides its attributes: a security descriptor, extended attributes."""
     security = find_context(request.create_contexts, contexts.SECURITY_DESCRIPTOR)
     descriptor = SecurityDescriptor.parse(security.data) if security is not None else None
-    file_security.secure_new(handle, parent, descriptor)
+    file_security.secure_new(share, handle, parent, descriptor)
     attributes = find_context(request.create_contexts, contexts.EA_BUFFER)
     if attributes is not None:
-        write_extended_attributes(handle, attributes.data)
+        write_extended_attributes(share, handle, attributes.data)
 
 
 def _open_stream(

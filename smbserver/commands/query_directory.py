@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from smbserver import access
+from smbserver import access, file_security
 from smbserver.dispatch import Reply
 from smbserver.identity import as_user
 from smbserver.open import Listing, Open
@@ -16,7 +16,7 @@ from smbserver.vfs.directory import Directory
 from smbserver.vfs.errors import status_of
 from smbserver.vfs.metadata import Metadata
 from smbserver.vfs.share import Share
-from smbserver.vfs.short_names import short_name
+from smbserver.vfs.short_names import short_name, shown_name
 from smbserver.vfs.wildcard import Expression, has_wildcard
 from smbserver.wire.directory_information import (
     CLASSES,
@@ -90,13 +90,20 @@ def _begin(
     pattern = request.file_name or (opened.listing.pattern if opened.listing else "*")
     if has_wildcard(pattern):
         expression = Expression(pattern)
-        names = [name for name in directory.names() if expression.matches(name)]
+        names = [name for name in directory.names() if expression.matches(shown_name(name))]
         names = [name for name in names if name in (".", "..") or share.is_visible(name)]
+        if share.parameters.hide_unreadable:
+            names = [name for name in names if _is_readable(share, directory, name, opened)]
     else:
         found = share.spelling(directory, pattern)
         names = [found] if found is not None else []
     opened.listing = Listing(pattern, names)
     return opened.listing
+
+
+def _is_readable(share: Share, directory: Directory, name: str, opened: Open) -> bool:
+    user = opened.tree.session.user
+    return name in (".", "..") or file_security.is_readable(share, directory.fd, name, user)
 
 
 def _fill(
@@ -113,7 +120,8 @@ def _fill(
         name = listing.names[listing.next]
         facts = share.entry(directory, opened.path, name)
         short = short_name(name) if with_short and facts is not None else ""
-        if facts is not None and not buffer.add(_entry(name, facts, listing.next + 1, short)):
+        entry = _entry(shown_name(name), facts, listing.next + 1, short) if facts else None
+        if entry is not None and not buffer.add(entry):
             if not buffer.count:
                 raise StatusError(NtStatus.INFO_LENGTH_MISMATCH)
             break

@@ -17,7 +17,8 @@ from smbserver.identity import as_user
 from smbserver.open import Open
 from smbserver.vfs.errors import status_of
 from smbserver.vfs.metadata import Metadata
-from smbserver.vfs.short_names import short_name
+from smbserver.vfs.share import Share
+from smbserver.vfs.short_names import short_name, shown_name
 from smbserver.vfs.stream import Stream
 from smbserver.vfs.volume import SECTOR_SIZE, Volume
 from smbserver.wire import file_information as info
@@ -110,6 +111,13 @@ def _reply(row: _Row, opened: Open, request: QueryInfoRequest, call: Call) -> Re
     return Reply(QueryInfoResponse(data).pack())
 
 
+def _share_of(opened: Open) -> Share:
+    share = opened.tree.vfs
+    if share is None:  # a pipe lies in no file system
+        raise StatusError(NtStatus.INVALID_DEVICE_REQUEST)
+    return share
+
+
 # InfoType FILE
 
 
@@ -137,12 +145,16 @@ def _internal(opened: Open) -> info.FileInternalInformation:
 
 def _ea(opened: Open) -> info.FileEaInformation:
     return info.FileEaInformation(
-        len(info.FileFullEaInformation.pack_all(read_extended_attributes(opened.handle)))
+        len(
+            info.FileFullEaInformation.pack_all(
+                read_extended_attributes(_share_of(opened), opened.handle)
+            )
+        )
     )
 
 
 def _full_ea(opened: Open) -> bytes:
-    attributes = read_extended_attributes(opened.handle)
+    attributes = read_extended_attributes(_share_of(opened), opened.handle)
     if not attributes:
         raise StatusError(NtStatus.NO_EAS_ON_FILE)
     return info.FileFullEaInformation.pack_all(attributes)
@@ -157,7 +169,7 @@ def _normalized_name(opened: Open) -> bytes:
 
 
 def _path(opened: Open) -> str:
-    path = opened.path.replace("/", "\\")
+    path = "\\".join(map(shown_name, opened.path.split("/")))
     if isinstance(opened.handle, Stream):
         path += f":{opened.handle.name}"
     return path
@@ -251,28 +263,25 @@ _FILE: dict[int, _Row] = {
 # InfoType FILESYSTEM
 
 
-def _share_of(opened: Open) -> tuple[str, Volume]:
-    share = opened.tree.vfs
-    if share is None:  # a pipe lies in no file system
-        raise StatusError(NtStatus.INVALID_DEVICE_REQUEST)
-    return opened.tree.share.name, share.volume()
+def _volume_of(opened: Open) -> tuple[str, Volume]:
+    return opened.tree.share.name, _share_of(opened).volume()
 
 
 def _fs_volume(opened: Open) -> bytes:
-    name, volume = _share_of(opened)
+    name, volume = _volume_of(opened)
     created = from_unix_ns(volume.creation_time_ns)
     return fs.FileFsVolumeInformation(created, volume.serial_number, name).pack()
 
 
 def _fs_size(opened: Open) -> bytes:
-    _, volume = _share_of(opened)
+    _, volume = _volume_of(opened)
     return fs.FileFsSizeInformation(
         volume.total_units, volume.available_units, volume.sectors_per_unit, SECTOR_SIZE
     ).pack()
 
 
 def _fs_full_size(opened: Open) -> bytes:
-    _, volume = _share_of(opened)
+    _, volume = _volume_of(opened)
     return fs.FileFsFullSizeInformation(
         volume.total_units,
         volume.available_units,
@@ -288,14 +297,16 @@ def _fs_device(opened: Open) -> bytes:
 
 def _fs_attribute(opened: Open) -> bytes:
     attributes = _FS_ATTRIBUTES
+    if not opened.tree.share.has_streams:
+        attributes &= ~fs.FileSystemAttributes.NAMED_STREAMS
     if not opened.tree.maximal_access & access.WRITE_DATA:
         attributes |= fs.FileSystemAttributes.READ_ONLY_VOLUME
-    _, volume = _share_of(opened)
+    _, volume = _volume_of(opened)
     return fs.FileFsAttributeInformation(attributes, "NTFS", volume.max_name_length).pack()
 
 
 def _fs_object_id(opened: Open) -> bytes:
-    _, volume = _share_of(opened)
+    _, volume = _volume_of(opened)
     return fs.FileFsObjectIdInformation(volume.serial_number.to_bytes(16, "little")).pack()
 
 
@@ -323,7 +334,7 @@ def _serve_security(opened: Open, request: QueryInfoRequest) -> Reply:
         raise StatusError(NtStatus.ACCESS_DENIED)
     if parts & _SECURITY_PARTS and not opened.granted_access & access.READ_CONTROL:
         raise StatusError(NtStatus.ACCESS_DENIED)
-    data = file_security.effective(opened.handle, parts).pack()
+    data = file_security.effective(_share_of(opened), opened.handle, parts).pack()
     if len(data) > request.output_buffer_length:
         raise StatusError(NtStatus.BUFFER_TOO_SMALL, len(data).to_bytes(4, "little"))
     return Reply(QueryInfoResponse(data).pack())

@@ -120,8 +120,7 @@ def _set_security(parts: int, opened: Open, buffer: memoryview) -> None:
         if parts & part and not opened.granted_access & right:
             raise StatusError(NtStatus.ACCESS_DENIED)
     with WATCHES.meaning(CompletionFilter.SECURITY):
-        canonical = opened.tree.share.acl_flag_inherited_canonicalization
-        file_security.change(opened.handle, parts, buffer, canonical=canonical)
+        file_security.change(_files_of(opened), opened.handle, parts, buffer)
 
 
 # attributes
@@ -170,7 +169,7 @@ def _change_basic(
 
 def _set_full_ea(opened: Open, buffer: memoryview) -> None:
     with WATCHES.meaning(CompletionFilter.EA):
-        write_extended_attributes(opened.handle, buffer)
+        write_extended_attributes(_files_of(opened), opened.handle, buffer)
 
 
 def _set_position(opened: Open, buffer: memoryview) -> None:
@@ -289,10 +288,15 @@ def _link(opened: Open, buffer: memoryview) -> None:
         share.link(opened.handle.fd, target.path, replace=target.exists)
 
 
-def _share_of(opened: Open, wanted: info.FileRenameInformation) -> Share:
+def _files_of(opened: Open) -> Share:
     share = opened.tree.vfs
     if share is None:  # a pipe lies in no folder
         raise StatusError(NtStatus.INVALID_DEVICE_REQUEST)
+    return share
+
+
+def _share_of(opened: Open, wanted: info.FileRenameInformation) -> Share:
+    share = _files_of(opened)
     if wanted.root_directory or not wanted.file_name or not opened.path:
         raise StatusError(NtStatus.INVALID_PARAMETER)
     if not opened.tree.maximal_access & access.WRITE_DATA:

@@ -62,6 +62,8 @@ def serve(call: Call) -> Reply:
     call.tree = call.chain.tree = tree
     share_type = ShareType.PIPE if is_ipc else ShareType.DISK
     flags = ShareFlags.NO_CACHING if is_ipc else ShareFlags.MANUAL_CACHING
+    if share.hide_unreadable:
+        flags |= ShareFlags.ACCESS_BASED_DIRECTORY_ENUM
     if encrypt:
         flags |= ShareFlags.ENCRYPT_DATA
     return Reply(TreeConnectResponse(share_type, flags, 0, access).pack())

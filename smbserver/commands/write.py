@@ -17,7 +17,7 @@ from smbdirect.frames import Status
 from smbdirect.pool import PoolExhausted
 from smbserver import locks
 from smbserver.dispatch import Later, Reply
-from smbserver.payload import LOOP_MAX, check_channel, check_range
+from smbserver.payload import LOOP_MAX, MAX_WRITTEN, check_channel, check_range
 from smbserver.vfs.directory import Directory
 from smbserver.vfs.errors import status_of
 from smbserver.vfs.threads import in_thread
@@ -55,6 +55,8 @@ def _check(call: Call, opened: Open, request: WriteRequest) -> Data:
     connection = call.connection
     length = request.remaining_bytes if request.channel else len(request.data)
     check_range(request.offset, length, connection.max_write_size)
+    if length and request.offset + length > MAX_WRITTEN:
+        raise StatusError(NtStatus.INVALID_PARAMETER)
     if request.channel:
         if any(call.message[_DATA_OFFSET_AND_LENGTH]):  # payload comes from one place only
             raise StatusError(NtStatus.INVALID_PARAMETER)

@@ -9,7 +9,6 @@ import stat
 from smbserver.vfs.dos_attributes import read_dos_attributes
 from smbserver.vfs.handle import Handle
 from smbserver.vfs.metadata import Metadata, metadata_of
-from smbserver.vfs.names import is_shown
 
 _GONE = (errno.ENOENT, errno.EACCES, errno.ELOOP, errno.ENOTDIR)
 
@@ -23,8 +22,8 @@ class Directory(Handle):
         super().__init__(fd, is_directory=True, metadata_only=metadata_only)
 
     def names(self) -> list[str]:
-        """What the directory holds now, sorted, with `.` and `..`, without what no client could name."""
-        return [".", "..", *sorted(name for name in os.listdir(self.fd) if is_shown(name))]
+        """What the directory holds now, sorted, with `.` and `..`."""
+        return [".", "..", *sorted(os.listdir(self.fd))]
 
     def is_empty(self) -> bool:
         """Whether it holds nothing at all, unnameable entries included."""

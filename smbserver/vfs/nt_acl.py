@@ -13,6 +13,7 @@ import os
 import struct
 
 XATTR = "security.NTACL"
+"""Where it is unless a share's `acl_xattr:security_acl_name` says otherwise."""
 
 _VERSION = struct.Struct("<HH")
 """Version, and once more as the switch of a union."""
@@ -50,20 +51,20 @@ def _moved(descriptor: bytes, by: int) -> bytes:
     return _DESCRIPTOR.pack(revision, zero, control, *moved) + descriptor[_DESCRIPTOR.size :]
 
 
-def read(target: int | str) -> bytes | None:
+def read(target: int | str, attribute: str = XATTR) -> bytes | None:
     """Of a descriptor or path; None when the file has none or its file system cannot hold any."""
     try:
-        return parse(os.getxattr(target, XATTR))
+        return parse(os.getxattr(target, attribute))
     except OSError as error:
         if error.errno not in _ABSENT:
             raise
         return None
 
 
-def write(target: int | str, descriptor: bytes, time: int) -> bool:
+def write(target: int | str, descriptor: bytes, time: int, attribute: str = XATTR) -> bool:
     """False when the system does not let this process keep one."""
     try:
-        os.setxattr(target, XATTR, pack(descriptor, time))
+        os.setxattr(target, attribute, pack(descriptor, time))
     except OSError as error:
         if error.errno not in _REFUSED:
             raise

@@ -29,7 +29,7 @@ from smbserver.vfs.metadata import Metadata, metadata_of
 from smbserver.vfs.names import ShareName, fold, is_shown
 from smbserver.vfs.openat2 import open_beneath, require_openat2
 from smbserver.vfs.rename import rename
-from smbserver.vfs.short_names import may_be_made, short_name
+from smbserver.vfs.short_names import long_name, may_be_made, short_name
 from smbserver.vfs.volume import Volume, volume_of
 from smbserver.vfs.wildcard import Expression
 from smbserver.wire.filetime import now
@@ -109,7 +109,8 @@ class Share:
             if real is None:
                 if depth + 1 < len(rest):
                     raise StatusError(NtStatus.OBJECT_PATH_NOT_FOUND)
-                return Location(f"{path}/{component}" if path else component)
+                wanted = long_name(component) or component
+                return Location(f"{path}/{wanted}" if path else wanted)
             path = f"{path}/{real}" if path else real
         try:
             return Location(path, open_beneath(self.root, path, os.O_PATH))
@@ -250,7 +251,7 @@ class Share:
         """Facts of an entry of the directory at `path`; None for what has gone or leads out of the share."""
         hidden = self.hides(name)
         found = entry_metadata(directory, name, hidden)
-        if found is not None or not is_shown(name):
+        if found is not None:
             return found
         try:
             fd = open_beneath(self.root, f"{path}/{name}" if path else name, os.O_PATH)

@@ -90,15 +90,15 @@ def test_errors_name_the_place(lines: list[str]) -> None:
 
 
 def test_unknown_names_are_told_with_the_nearest() -> None:
-    config = parse(["[global]", "smb2 max reed = 1", "foo:bar = 1", "vfs objects = acl_xattr"])
+    config = parse(["[global]", "smb2 max reed = 1", "foo:bar = 1", "dns proxy = no"])
     (warning,) = config.warnings
     assert "smb2 max read" in warning
     assert "smb.conf:2" in warning
-    assert config.without_effect == ("foo:bar", "vfs objects")
+    assert config.without_effect == ("foo:bar", "dns proxy")
 
 
 def test_who_sets_a_limit_that_does_not_hold_is_warned() -> None:
-    config = parse(["[share]", "path = /x", "hide unreadable = yes", "smb2 max read = 1"])
+    config = parse(["[share]", "path = /x", "hide unwriteable files = yes", "smb2 max read = 1"])
     assert ["limit access" in warning for warning in config.warnings] == [True, False]
     assert "[global] only" in config.warnings[1]
 

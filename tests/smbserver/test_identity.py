@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from pathlib import Path
@@ -7,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from smbserver import access, identity
+from smbserver.commands import query_directory
 from smbserver.session import User
 from smbserver.wire.create import CreateDisposition, CreateOptions
+from smbserver.wire.directory_information import parse_entries
+from smbserver.wire.file_information import FileInformationClass
+from smbserver.wire.query_directory import QueryDirectoryRequest, QueryDirectoryResponse
 from smbserver.wire.status import NtStatus
 
 from .commands.conftest import Server, server  # noqa: F401
@@ -55,6 +60,23 @@ def test_what_the_user_may_not_is_refused(as_other: Server) -> None:
     as_other.close(doomed)
     as_other.close(one)
     assert (as_other.path / "readable").exists()
+
+
+def test_what_the_user_may_not_read_is_hidden_where_the_share_says_so(as_other: Server) -> None:
+    for name, mode in (("secret", 0o600), ("readable", 0o644)):
+        (as_other.path / name).touch()
+        (as_other.path / name).chmod(mode)
+    vfs = as_other.tree.vfs
+    assert vfs is not None
+    for hide, expected in ((False, ["readable", "secret"]), (True, ["readable"])):
+        vfs.parameters = dataclasses.replace(vfs.parameters, hide_unreadable=hide)
+        folder = as_other.open("", access.LIST_DIRECTORY)
+        request = QueryDirectoryRequest(FileInformationClass.FILE_NAMES, folder, "*", 65536)
+        reply = as_other.request(query_directory, request)
+        buffer = QueryDirectoryResponse.parse(bytes(64) + reply.body).output_buffer
+        entries = parse_entries(FileInformationClass.FILE_NAMES, buffer)
+        assert [one.file_name for one in entries][2:] == expected
+        as_other.close(folder)
 
 
 def test_the_identity_is_this_threads_and_ends(tmp_path: Path) -> None:

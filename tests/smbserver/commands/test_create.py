@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import pytest
@@ -305,3 +306,30 @@ def test_only_refusals_come_out(
         opened.close()
     server.session.opens.clear()
     assert sorted(os.listdir(server.outside)) == ["secret"]
+
+
+def test_a_share_without_streams(server: Server) -> None:
+    (server.path / "file").touch()
+    server.tree.share = dataclasses.replace(server.tree.share, vfs_objects=("acl_xattr",))
+    for name in ("file:zone", "file::$DATA", "file:zone:$DATA"):
+        server.refuses_create(NtStatus.OBJECT_NAME_INVALID, name)
+    server.close(server.open("file"))
+
+
+@pytest.mark.parametrize("first", ["file", "stream"])
+def test_a_file_goes_with_the_last_open_of_its_streams(server: Server, first: str) -> None:
+    doomed = server.open("file", create_disposition=D.CREATE, create_options=O.DELETE_ON_CLOSE)
+    streams = [
+        server.open(f"file:{name}", access.READ_DATA, create_disposition=D.OPEN_IF)
+        for name in ("one", "two")
+    ]
+    order = [doomed, *streams] if first == "file" else [*streams, doomed]
+    for one in order[:-1]:
+        server.close(one)
+        assert (server.path / "file").exists()
+    if first == "file":
+        for name in ("file", "file:one", "file:new"):
+            server.refuses_create(NtStatus.DELETE_PENDING, name, create_disposition=D.OPEN_IF)
+    server.close(order[-1])
+    assert not (server.path / "file").exists()
+    server.close(server.open("file", create_disposition=D.CREATE))

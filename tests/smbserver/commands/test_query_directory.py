@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from smbserver import access
 from smbserver.commands import query_directory
 from smbserver.vfs import dos_attributes as dos
+from smbserver.vfs.short_names import short_name
+from smbserver.wire.create import CreateDisposition, CreateOptions
 from smbserver.wire.directory_information import CLASSES, DirectoryEntry, parse_entries
 from smbserver.wire.errors import Malformed
 from smbserver.wire.file_id import FileId
@@ -101,6 +103,30 @@ def test_answers_are_as_long_as_the_client_allows(server: Server, folder: FileId
         found += names(query(server, folder, room=1000))
     assert found == sorted(found, key=lambda name: (name not in (".", ".."), name))
     assert len(set(found)) == 206
+
+
+@pytest.mark.parametrize("name", ["a:b", "star*", "back\\slash", "\udcff"])
+def test_what_no_client_could_write_is_known_by_its_short_name(
+    server: Server, folder: FileId, name: str
+) -> None:
+    (server.path / name).write_text("content")
+    (short,) = set(names(query(server, folder))) - set(ALL)
+    assert short == short_name(name)
+    (entry,) = query(server, folder, short, flags=QueryDirectoryFlags.REOPEN)
+    assert entry.end_of_file == len("content")
+    server.close(server.open(short, create_options=CreateOptions.DELETE_ON_CLOSE))
+    assert not (server.path / name).exists()
+
+
+def test_who_makes_a_file_by_its_short_name_means_the_long_one(
+    server: Server, folder: FileId
+) -> None:
+    name = "a rather long name.html"
+    (server.path / name).touch()
+    (entry,) = query(server, folder, name, kind=C.FILE_BOTH_DIRECTORY)
+    (server.path / name).unlink()
+    server.close(server.open(entry.short_name, create_disposition=CreateDisposition.CREATE))
+    assert (server.path / name).exists()
 
 
 def test_what_is_refused(server: Server, folder: FileId) -> None:

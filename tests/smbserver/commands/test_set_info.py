@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from typing import Any
@@ -18,6 +19,13 @@ from smbserver.wire.file_id import FileId
 from smbserver.wire.file_information import FileInformationClass as C
 from smbserver.wire.filetime import from_unix_ns
 from smbserver.wire.query_info import InfoType
+from smbserver.wire.security_descriptor import (
+    EVERYONE,
+    Ace,
+    AceType,
+    Acl,
+    SecurityDescriptor,
+)
 from smbserver.wire.set_info import SetInfoRequest
 from smbserver.wire.status import NtStatus, StatusError
 from tests.effort import tries
@@ -217,6 +225,24 @@ def test_extended_attributes(server: Server, file_id: FileId) -> None:
         refused(server, NtStatus.ACCESS_DENIED, file_id, C.FILE_FULL_EA, wrong)
     wrong = attributes(b"\xff", b"x")
     refused(server, NtStatus.INVALID_EA_NAME, file_id, C.FILE_FULL_EA, wrong)
+
+
+def test_a_security_descriptor_where_the_share_wants_it(server: Server, file_id: FileId) -> None:
+    assert server.tree.vfs is not None
+    name = "user.descriptor"
+    server.tree.vfs.parameters = dataclasses.replace(
+        server.tree.vfs.parameters, security_acl_name=name
+    )
+    acl = Acl((Ace(AceType.ACCESS_ALLOWED, mask=access.ALL, sid=EVERYONE),))
+    buffer = SecurityDescriptor(EVERYONE, EVERYONE, None, acl).pack()
+    wanted = SetInfoRequest(InfoType.SECURITY, 0, file_id, buffer, file_security.DACL)
+    server.request(set_info, wanted)
+    assert name in os.listxattr(server.path / "file")
+    opened = server.session.opens[file_id.volatile]
+    found = file_security.effective(server.tree.vfs, opened.handle, file_security.DACL)
+    assert found.dacl == acl
+    hidden = info.FileFullEaInformation.pack_all([info.FileFullEaInformation(b"descriptor", b"x")])
+    refused(server, NtStatus.ACCESS_DENIED, file_id, C.FILE_FULL_EA, hidden)
 
 
 def test_position_and_mode(server: Server, file_id: FileId) -> None:

@@ -10,14 +10,16 @@ from smbserver.vfs.directory import Directory
 from .conftest import Folder
 
 
-def test_a_listing_shows_what_a_client_can_name(folder: Folder) -> None:
+def test_a_listing_shows_all_that_there_is(folder: Folder) -> None:
     for name in ("b", "a b", "größe 😀", ".hidden", "star*", "back\\slash"):
         (folder.path / name).touch()
     (folder.path / "dir").mkdir()
     with open(os.fsencode(folder.path) + b"/\xff", "w"):
         pass
     directory = Directory(os.open(folder.path, os.O_RDONLY), metadata_only=False)
-    assert directory.names() == [".", "..", ".hidden", "a b", "b", "dir", "größe 😀"]
+    assert directory.names() == [
+        *(".", "..", ".hidden", "a b", "b", "back\\slash", "dir", "größe 😀", "star*", "\udcff")
+    ]
     share = folder.share
     assert share.entry(directory, "", "dir").attributes == dos.DIRECTORY
     assert share.entry(directory, "", "b").attributes == dos.NORMAL
