@@ -60,7 +60,7 @@ bench: setup ## measure against a raw stream and Samba's smbd
 
 .PHONY: conformance
 conformance: setup ## Samba's smbtorture against our server and its record; SUITES= RECORD=1 SMBD=1
-	@contrib/install-packages samba-testsuite
+	@contrib/install-packages samba-testsuite iptables iproute2
 	@SUITES="$(SUITES)" RECORD="$(RECORD)" SMBD="$(SMBD)" $(RUN) -m tests.conformance
 
 .PHONY: fuzz

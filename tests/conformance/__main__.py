@@ -15,11 +15,12 @@ from smbserver.own_server import unwind_on_sigterm
 from smbserver.own_smbd import SmbdMissing
 from tests.conformance import record, smbtorture
 from tests.conformance.accounts import Accounts, accounts
+from tests.conformance.network import enter_own_network
 from tests.conformance.our_server import Faults, our_server
 from tests.conformance.samba_server import samba_server
 from tests.conformance.shares import folder
 from tests.conformance.smbtorture import SUCCESS, Result
-from tests.conformance.suites import Suite, chosen
+from tests.conformance.suites import Suite, by_server, chosen
 from tests.conformance.table import table
 
 Results = dict[str, Result]
@@ -29,7 +30,8 @@ def main() -> int:
     """Runs, prints, compares."""
     logging.basicConfig(level=logging.ERROR)  # smb.conf holds words for smbd alone
     unwind_on_sigterm()
-    suites = chosen(os.environ.get("SUITES", "").split())
+    may_block = enter_own_network()
+    suites = chosen(os.environ.get("SUITES", "").split(), may_block=may_block)
     who = accounts()
     ours, faulty = run_ours(suites, who)
     yardstick = record.load(record.YARDSTICK)
@@ -53,15 +55,16 @@ def run_ours(suites: list[Suite], who: Accounts) -> tuple[Results, bool]:
     """Results, and whether the server's log tells of faults."""
     results: Results = {}
     faulty = False
-    with folder() as place, our_server(place, who) as server:
-        faults = Faults(server)
-        for suite in suites:
-            results |= run_suite(suite, server.port, who, "ours")
-            for fault, times in faults.new().items():
-                faulty = True
-                print(f"FAULT in {suite.name}, {times} times: {fault}", flush=True)
-        if os.environ.get("LOG"):
-            print(server.log.read_text(errors="replace"))
+    for options, served in by_server(suites).items():
+        with folder() as place, our_server(place, who, options) as server:
+            faults = Faults(server)
+            for suite in served:
+                results |= run_suite(suite, server.port, who, "ours")
+                for fault, times in faults.new().items():
+                    faulty = True
+                    print(f"FAULT in {suite.name}, {times} times: {fault}", flush=True)
+            if os.environ.get("LOG"):
+                print(server.log.read_text(errors="replace"))
     return results, faulty
 
 
@@ -69,9 +72,10 @@ def run_smbd(suites: list[Suite], who: Accounts) -> Results:
     """smbd's results; none, with the reason, where it cannot run."""
     results: Results = {}
     try:
-        with folder() as place, samba_server(place, who) as port:
-            for suite in suites:
-                results |= run_suite(suite, port, who, "smbd")
+        for options, served in by_server(suites).items():
+            with folder() as place, samba_server(place, who, options) as port:
+                for suite in served:
+                    results |= run_suite(suite, port, who, "smbd")
     except SmbdMissing as error:
         print(f"smbd is not measured: {error}")
     return results

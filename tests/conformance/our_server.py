@@ -19,8 +19,10 @@ _RAISED = re.compile(r"[\w.]*(Error|Exception)\b")
 
 
 @contextlib.contextmanager
-def our_server(folder: Folder, accounts: Accounts) -> Iterator[OwnServer]:
-    """Runs until the end of the `with`."""
+def our_server(
+    folder: Folder, accounts: Accounts, options: tuple[str, ...] = ()
+) -> Iterator[OwnServer]:
+    """Runs until the end of the `with`; `options` go to [global]."""
     made = OwnServer(
         folder=folder.root / "smbserver",
         path=folder.share,
@@ -28,7 +30,7 @@ def our_server(folder: Folder, accounts: Accounts) -> Iterator[OwnServer]:
         rdma_port=own_server.free_port(),
         user=accounts.user,
         password=PASSWORD,
-        options=(*GLOBAL_OPTIONS, *folder.sections()),
+        options=(*GLOBAL_OPTIONS, *options, *folder.sections()),
     )
     made.prepare()
     for name in accounts.names:

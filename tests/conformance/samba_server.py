@@ -28,10 +28,12 @@ OPTIONS = (
 
 
 @contextlib.contextmanager
-def samba_server(folder: Folder, accounts: Accounts) -> Iterator[int]:
+def samba_server(
+    folder: Folder, accounts: Accounts, options: tuple[str, ...] = ()
+) -> Iterator[int]:
     """Its port, until the end of the `with`; SmbdMissing says in words why there is none."""
     administrator = f"admin users = {accounts.administrator}"
-    lines = (*OPTIONS, administrator, *GLOBAL_OPTIONS, *folder.sections())
+    lines = (*OPTIONS, administrator, *GLOBAL_OPTIONS, *options, *folder.sections())
     passwords = dict.fromkeys(accounts.names, PASSWORD)
     with running_smbd(folder.root / "smbd", passwords, lines) as smbd:
         yield smbd.port

@@ -7,7 +7,11 @@ test suite), `twrp` (wants snapshots), `bench`.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from tests.conformance.network import BLOCKING_OPTIONS
 
 USER, ADMINISTRATOR = "user", "administrator"
 TEST_LIMIT = 60.0
@@ -26,6 +30,8 @@ class Suite:
     options: tuple[str, ...] = ()
     limit: float = TEST_LIMIT
     """Seconds for each test."""
+    server_options: tuple[str, ...] = ()
+    """Of a server of this suite's own, in the words of [global]."""
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -99,6 +105,8 @@ _SHARES = {
     "ea": "acl_xattr_ea",
 }
 _OPTIONS = {
+    # Not holes but Windows' reservations would fill the disk at the end of the longest file.
+    "rw": ("torture:samba3=yes",),
     "ea": ("torture:acl_xattr_name=hackme",),
     "set-sparse-ioctl": ("torture:filename=sparse",),
     "zero-data-ioctl": (
@@ -107,6 +115,7 @@ _OPTIONS = {
         "torture:beyond_final_zero=4096",
     ),
 }
+_SERVER_OPTIONS = {"session-require-signing": ("server signing = mandatory",)}
 _LIMITS = {"maxfid": 300.0, "secleak": 120.0, "lease": 120.0, "notify": 120.0}
 
 _APART = (
@@ -123,6 +132,7 @@ SUITES: tuple[Suite, ...] = (
             share=_SHARES.get(name, "data"),
             options=_OPTIONS.get(name, ()),
             limit=_LIMITS.get(name, TEST_LIMIT),
+            server_options=_SERVER_OPTIONS.get(name, ()),
         )
         for name in _WHOLE
     ),
@@ -130,8 +140,18 @@ SUITES: tuple[Suite, ...] = (
 )
 
 
-def chosen(names: list[str]) -> list[Suite]:
-    """The suites of these names, all without names; a name may lead further, to one test."""
+def chosen(names: list[str], *, may_block: bool = False) -> list[Suite]:
+    """The suites of these names, all without names; a name may lead further, to one test.
+
+    `may_block`: tests may block ports.
+    """
+    found = _chosen(names)
+    if not may_block:
+        return found
+    return [dataclasses.replace(one, options=one.options + BLOCKING_OPTIONS) for one in found]
+
+
+def _chosen(names: list[str]) -> list[Suite]:
     if not names:
         return list(SUITES)
     found = [suite for suite in SUITES if suite.name in names]
@@ -146,7 +166,13 @@ def _of_test(name: str) -> Suite:
     for suite in SUITES:
         if name.startswith(f"{suite.name}."):
             test = name.removeprefix(f"{suite.name}.")
-            return Suite(
-                suite.name, suite.share, (test,), suite.account, suite.options, suite.limit
-            )
+            return dataclasses.replace(suite, tests=(test,))
     raise LookupError(f"{name} is no suite that is run here; tests/conformance/suites.py has them")
+
+
+def by_server(suites: Iterable[Suite]) -> dict[tuple[str, ...], list[Suite]]:
+    """The suites that one server serves after another, by that server's options."""
+    found: dict[tuple[str, ...], list[Suite]] = {}
+    for suite in suites:
+        found.setdefault(suite.server_options, []).append(suite)
+    return found
