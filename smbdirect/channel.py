@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
-import struct
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -32,7 +31,6 @@ from smbdirect.outgoing import Buffer, Outgoing
 from smbdirect.pdu import BufferDescriptor
 from smbdirect.pool import Pool, PoolRange
 from smbdirect.shortcut import Shortcut
-from smbdirect.tcp_delivery import TcpDelivery
 
 STAGING_SIZE = 256 << 10
 """Bytes received at once into the buffer that all channels of a loop share."""
@@ -59,10 +57,6 @@ _DONE_HEADER = FrameType.DONE << 24 | frames.DONE.size
 
 _stagings: WeakKeyDictionary[asyncio.AbstractEventLoop, bytearray] = WeakKeyDictionary()
 _memories: WeakKeyDictionary[asyncio.AbstractEventLoop, MessageMemory] = WeakKeyDictionary()
-
-
-_NO_LINGER = struct.pack("ii", 1, 0)
-"""struct linger: what has not been sent is forgotten."""
 
 
 class ChannelClosed(Exception):
@@ -213,14 +207,6 @@ class Channel:
         if not self._ended.done():
             self._linger = self._loop.call_later(CLOSE_LINGER, self._end)
             self._read()
-
-    def abort(self, words: str) -> None:
-        """Ends a TCP connection at once, by a reset: nothing waits for a peer that acknowledges nothing."""
-        if self._ended.done() or self._sock.family == socket.AF_UNIX:
-            self.close(words)
-            return
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-        self._lost(CloseReason.BY_WORKER, words)
 
     async def wait_closed(self) -> None:
         """Returns when the socket is closed, whoever ended the connection."""
@@ -786,11 +772,11 @@ class Channel:
         """Bytes that were sent but that the socket has not taken yet."""
         return self._outgoing.waiting_bytes
 
-    def delivery(self) -> TcpDelivery | None:
-        """Evidence that the peer's system has all that the socket has taken so far; None: there can be none."""
-        if self._closing is not None or self._sock.family == socket.AF_UNIX:
-            return None
-        return TcpDelivery(self._sock)
+    @property
+    def tcp_socket(self) -> socket.socket | None:
+        """For who asks TCP about the path; None on a proxy's Unix socket, and when closed."""
+        unix = self._sock.family == socket.AF_UNIX
+        return None if unix or self._closing is not None else self._sock
 
     async def drain(self) -> None:
         """Waits while more than SEND_HIGH_WATER bytes wait for the socket."""

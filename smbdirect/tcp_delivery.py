@@ -17,6 +17,9 @@ _INFO = Struct("<8xI108xQ")
 RETRANSMISSIONS = 6
 """Timeouts in a row after which a path counts as dead; what Samba waits."""
 
+_NO_LINGER = Struct("ii").pack(1, 0)
+"""struct linger: what has not been sent is forgotten."""
+
 SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 0.2, 1.0
 """Seconds that one of them counts: less is the noise of a busy host, and more is what has already been doubled."""
 
@@ -38,6 +41,10 @@ class TcpDelivery:
     def has_arrived(self) -> bool:
         """Whether the peer's system has acknowledged them. OSError when the socket is closed."""
         return self._info()[1] >= self._target
+
+    def give_up(self) -> None:
+        """Closing the socket will reset the connection: nothing waits for a peer that acknowledges nothing."""
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
 
     def _info(self) -> tuple[int, int]:
         raw = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)

@@ -14,8 +14,9 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from smbdirect.tcp_delivery import TcpDelivery
+
 if TYPE_CHECKING:
-    from smbdirect.tcp_delivery import TcpDelivery
     from smbserver.connection import Connection
 
 FIRST_LOOK = 0.01
@@ -56,8 +57,9 @@ class BreakDelivery:
         if connection.closed:
             self.start()
             return
-        delivery = connection.channel.delivery()
-        if delivery is not None:
+        sock = connection.channel.tcp_socket
+        if sock is not None:
+            delivery = TcpDelivery(sock)
             give_up = self._loop.time() + delivery.patience
             self._loop.call_later(FIRST_LOOK, self._look, connection, delivery, give_up, FIRST_LOOK)
 
@@ -71,7 +73,8 @@ class BreakDelivery:
             return
         if self._loop.time() >= give_up:
             connection.count("channels_ended_deaf")
-            connection.abandon(f"a break has not arrived within {delivery.patience:.1f} s")
+            delivery.give_up()
+            connection.fail(f"a break has not arrived within {delivery.patience:.1f} s")
             self.start()
             return
         pause = min(2 * pause, LONGEST_LOOK)

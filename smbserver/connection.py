@@ -137,11 +137,6 @@ class Connection:
         self.channel.close(words)
         self._end()
 
-    def abandon(self, words: str) -> None:
-        """End the connection because the peer is out of reach."""
-        self.channel.abort(words)
-        self._end()
-
     def _expire(self) -> None:
         if not self.bindings:
             self.count("connections_ended_unauthenticated")

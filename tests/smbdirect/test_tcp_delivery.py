@@ -42,3 +42,12 @@ def test_what_the_peers_system_has_no_room_for(pair: Pair) -> None:
     while sent:
         sent -= len(other.recv(65536))
     assert delivery.has_arrived
+
+
+def test_a_peer_that_is_given_up_sees_a_reset(pair: Pair) -> None:
+    one, other = pair
+    delivery = TcpDelivery(one)
+    delivery.give_up()
+    one.close()
+    with pytest.raises(ConnectionResetError):
+        other.recv(1)

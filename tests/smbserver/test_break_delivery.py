@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from smbserver import break_delivery
 from smbserver.break_delivery import BreakDelivery
 
 PATIENCE = 2.0
@@ -47,21 +48,23 @@ class Connection:
         self.closed = False
         self.sent = 0
         self.counters: Counter[str] = Counter()
-        self.evidence = None
-        if hears is not None:
-            self.evidence = SimpleNamespace(has_arrived=hears, patience=PATIENCE)
-        self.channel = SimpleNamespace(waiting_bytes=0, delivery=lambda: self.evidence)
+        self.evidence = SimpleNamespace(
+            has_arrived=hears, patience=PATIENCE, give_up=lambda: self.count("reset")
+        )
+        sock = None if hears is None else self.evidence
+        self.channel = SimpleNamespace(waiting_bytes=0, tcp_socket=sock)
 
     def count(self, name: str) -> None:
         self.counters[name] += 1
 
-    def abandon(self, words: str) -> None:
+    def fail(self, words: str) -> None:
         self.closed = True
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
+    monkeypatch.setattr(break_delivery, "TcpDelivery", lambda evidence: evidence)
     monkeypatch.setattr("asyncio.get_running_loop", lambda: clock)
     return clock
 
@@ -98,7 +101,7 @@ def test_a_deaf_one_is_ended_and_the_next_is_tried(clock: Clock) -> None:
     assert (deaf.closed, other.sent) == (False, 0)
     clock.run(0.4)
     assert (deaf.closed, other.sent, given_up) == (True, 1, [])
-    assert deaf.counters == {"channels_ended_deaf": 1}
+    assert deaf.counters == {"channels_ended_deaf": 1, "reset": 1}
 
 
 def test_one_that_ends_meanwhile(clock: Clock) -> None:
@@ -115,7 +118,6 @@ def test_late_is_not_deaf(clock: Clock) -> None:
     late = Connection(False)
     deliver(late)
     clock.run(PATIENCE / 2)
-    assert late.evidence is not None
     late.evidence.has_arrived = True
     clock.run(100)
     assert not late.closed
