@@ -16,7 +16,6 @@ import socket
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -30,6 +29,7 @@ from smbdirect.message_memory import MessageMemory
 from smbdirect.outgoing import Buffer, Outgoing
 from smbdirect.pdu import BufferDescriptor
 from smbdirect.pool import Pool, PoolRange
+from smbdirect.rdma_write import RdmaWrite
 from smbdirect.shortcut import Shortcut
 
 STAGING_SIZE = 256 << 10
@@ -75,18 +75,6 @@ class TransferFailed(Exception):
         super().__init__(words)
         self.status = status
         self.words = words
-
-
-@dataclass(frozen=True, slots=True)
-class RdmaWrite:
-    """A pool range that goes to the peer's buffers, before the message that it is sent with."""
-
-    piece: PoolRange
-    length: int
-    descriptors: Buffer
-    """Buffer Descriptors V1 as they stand in the SMB2 request ([MS-SMBD] 2.2.3.1)."""
-    done: Done | None = None
-    """Called with status and bytes moved when the range is the worker's again."""
 
 
 class _Transfer(NamedTuple):

@@ -31,8 +31,9 @@ from smbserver.wire.status import NtStatus, StatusError
 from smbserver.wire.transform import TransformHeader
 
 if TYPE_CHECKING:
-    from smbdirect.channel import Channel, ChannelClosed, RdmaWrite
+    from smbdirect.channel import Channel, ChannelClosed
     from smbdirect.pool import Pool
+    from smbdirect.rdma_write import RdmaWrite
     from smbserver.auth.acceptor import Acceptor
     from smbserver.service import Service
 

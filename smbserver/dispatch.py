@@ -28,7 +28,7 @@ from smbserver.wire.header import Command, Header
 from smbserver.wire.status import NtStatus, StatusError
 
 if TYPE_CHECKING:
-    from smbdirect.channel import RdmaWrite
+    from smbdirect.rdma_write import RdmaWrite
     from smbserver.connection import Connection
     from smbserver.open import Open
     from smbserver.session import Session

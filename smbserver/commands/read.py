@@ -13,8 +13,8 @@ from collections.abc import Awaitable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from smbdirect.channel import RdmaWrite
 from smbdirect.pool import PoolExhausted
+from smbdirect.rdma_write import RdmaWrite
 from smbserver import locks
 from smbserver.dispatch import Reply
 from smbserver.payload import (

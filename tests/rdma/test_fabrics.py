@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from smbdirect.channel import Access, Channel, ChannelClosed, RdmaWrite, TransferFailed
+from smbdirect.channel import Access, Channel, ChannelClosed, TransferFailed
 from smbdirect.control import Proxy, ProxyError
 from smbdirect.pdu import BufferDescriptor
+from smbdirect.rdma_write import RdmaWrite
 from smbserver import own_server
 from tests.rdma.conftest import Place, ends
 from tests.rdma.resources import resources

@@ -18,12 +18,13 @@ from pathlib import Path
 import pytest
 
 from smbdirect import frames
-from smbdirect.channel import Access, Channel, ChannelClosed, RdmaWrite, TransferFailed
+from smbdirect.channel import Access, Channel, ChannelClosed, TransferFailed
 from smbdirect.close_reason import CloseReason
 from smbdirect.control import Proxy, ProxyError, ProxyUnavailable
 from smbdirect.frames import FrameType, Status
 from smbdirect.pdu import BufferDescriptor
 from smbdirect.pool import PAGE, Pool
+from smbdirect.rdma_write import RdmaWrite
 from tests.rdmaproxy.running import Daemon, channels, held, run, running, until
 
 MIB = 1 << 20
