@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from smbdirect.outgoing import Buffer
@@ -16,5 +17,5 @@ class RdmaWrite:
     length: int
     descriptors: Buffer
     """Buffer Descriptors V1 as they stand in the SMB2 request ([MS-SMBD] 2.2.3.1)."""
-    done: Done | None = None
+    done: Callable[[int, int], None] | None = None
     """Called with status and bytes moved when the range is the worker's again."""
