@@ -240,6 +240,8 @@ class Caching:
                 "key": holding.lease_key.hex(),
             },
         )
+        for opened in holding.opens:
+            self._service.durable_opens.changed(opened)
 
     def _key(self, holding: Holding) -> bytes:
         return _prefix(holding.file) + _OWNER.pack(self._store.worker, holding.number)

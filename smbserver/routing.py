@@ -189,12 +189,13 @@ class Routes:
 
     def forget_the_dead(self) -> None:
         """What dead workers had in the store vanishes; their persistent opens wait for their clients."""
-        is_dead = functools.cache(self._store.is_dead)
+        is_dead = functools.cache(self._store.has_ended)
         self._persistent.park_orphans(self._parked, time.time(), is_dead)
         self.expiry.look()
         self._store.shared.forget(is_dead)
         share_modes.forget(self._store, is_dead)
         locks.forget(self._store, is_dead)
+        self._store.settle_wills()
 
     def _end_the_expired(self) -> bool:
         worker = next(iter(self.workers), None)

@@ -13,6 +13,7 @@ header and body, and `Connection.channel.send` any bytes at all.
 
 from smbserver.client.connect import connect
 from smbserver.client.connection import BadSignature, Connection, Response
+from smbserver.client.durable import DurableOpen, create_durable, renew
 from smbserver.client.multichannel import NoRdma, bind_rdma, bind_tcp, interfaces
 from smbserver.client.open import Open
 from smbserver.client.options import Options
@@ -24,6 +25,7 @@ __all__ = [
     "BadSignature",
     "ClientStatistics",
     "Connection",
+    "DurableOpen",
     "NoRdma",
     "Open",
     "Options",
@@ -34,5 +36,7 @@ __all__ = [
     "bind_rdma",
     "bind_tcp",
     "connect",
+    "create_durable",
     "interfaces",
+    "renew",
 ]

@@ -75,5 +75,6 @@ class Options:
             | Capabilities.LEASING
             | Capabilities.LARGE_MTU
             | Capabilities.MULTI_CHANNEL
+            | Capabilities.PERSISTENT_HANDLES
             | Capabilities.ENCRYPTION
         )

@@ -18,7 +18,7 @@ from smbserver.wire.create import (
 )
 from smbserver.wire.create_contexts import CreateContext
 from smbserver.wire.file_id import ALL_ONES, FileId
-from smbserver.wire.header import Command
+from smbserver.wire.header import Command, Header, HeaderFlags
 from smbserver.wire.ioctl import IoctlRequest, IoctlResponse
 from smbserver.wire.tree_connect import ShareFlags, TreeConnectResponse
 from smbserver.wire.tree_disconnect import TreeDisconnectRequest
@@ -66,12 +66,16 @@ class Tree:
         share: int = SHARE_ALL,
         oplock: int = OplockLevel.NONE,
         contexts: tuple[CreateContext, ...] = (),
+        replay: bool = False,
     ) -> Open:
-        r"""Opens or makes a file; `name` has backslashes and no leading one."""
+        r"""Opens or makes a file; `name` has backslashes and no leading one. `replay`: it was sent before."""
         request = CreateRequest(
             name, access, attributes, share, disposition, options, oplock, create_contexts=contexts
         )
-        response = await self.session.request(Command.CREATE, request.pack(), tree=self)
+        flags = int(HeaderFlags.REPLAY_OPERATION) if replay else 0
+        header = Header(command=Command.CREATE, flags=flags)
+        sent = await self.session.send(header, request.pack(), tree=self)
+        response = (await sent.answer).expect()
         return Open(self, name, CreateResponse.parse(response.message))
 
     async def open_directory(self, name: str = "") -> Open:

@@ -128,7 +128,8 @@ def _agree(
     connection: Connection, request: NegotiateRequest, dialect: Dialect
 ) -> list[NegotiateContext]:
     """Set what was negotiated; the contexts of the response."""
-    general = connection.service.config.general
+    config = connection.service.config
+    general = config.general
     contexts: list[NegotiateContext] = []
     cipher = 0
     signing = SigningAlgorithm.HMAC_SHA256
@@ -138,6 +139,8 @@ def _agree(
         signing = SigningAlgorithm.AES_CMAC
         if general.server_multi_channel_support:
             capabilities |= request.capabilities & Capabilities.MULTI_CHANNEL
+        if any(share.continuous_availability for share in config.shares.values()):
+            capabilities |= request.capabilities & Capabilities.PERSISTENT_HANDLES
     if Dialect.SMB_3_0 <= dialect < Dialect.SMB_3_1_1 and may_encrypt:
         capabilities |= request.capabilities & Capabilities.ENCRYPTION
         if capabilities & Capabilities.ENCRYPTION:

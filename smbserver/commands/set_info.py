@@ -89,6 +89,7 @@ def _set(call: Call) -> Reply:
         raise StatusError(NtStatus.INFO_LENGTH_MISMATCH) from error
     except OSError as error:
         raise StatusError(status_of(error)) from error
+    call.connection.service.durable_opens.changed(opened)
     return Reply(SetInfoResponse().pack())
 
 

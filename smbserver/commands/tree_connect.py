@@ -11,8 +11,10 @@ from smbserver.dispatch import Call, Reply
 from smbserver.parameters import Share
 from smbserver.session import MAX_TREES
 from smbserver.tree import Tree
+from smbserver.wire.negotiate import Dialect
 from smbserver.wire.status import NtStatus, StatusError
 from smbserver.wire.tree_connect import (
+    ShareCapabilities,
     ShareFlags,
     ShareType,
     TreeConnectRequest,
@@ -66,7 +68,10 @@ def serve(call: Call) -> Reply:
         flags |= ShareFlags.ACCESS_BASED_DIRECTORY_ENUM
     if encrypt:
         flags |= ShareFlags.ENCRYPT_DATA
-    return Reply(TreeConnectResponse(share_type, flags, 0, access).pack())
+    capabilities = 0
+    if share.continuous_availability and session.dialect >= Dialect.SMB_3_0:
+        capabilities |= ShareCapabilities.CONTINUOUS_AVAILABILITY
+    return Reply(TreeConnectResponse(share_type, flags, capabilities, access).pack())
 
 
 def _find_share(connection: Connection, path: str) -> Share:

@@ -70,6 +70,7 @@ class DurableOpens:
 
     def _keep_on_disk(self, opened: Open) -> None:
         if opened.durability is not None and opened.durability.is_persistent:
+            opened.write_through = True  # what is acknowledged must survive the host too
             self.changed(opened)
             opened.on_close.append(lambda: self._closed(opened))
 

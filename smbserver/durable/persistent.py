@@ -37,6 +37,7 @@ class PersistentOpens:
 
     def note(self, record: Record) -> None:
         """What would be needed to take the open up."""
+        self._store.make_will()
         self._table.put(_ID.pack(record.persistent_id), record.to_json())
 
     def forget(self, persistent_id: int) -> None:

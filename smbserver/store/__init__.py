@@ -18,6 +18,9 @@ A dead worker's records vanish at once: the listener removes from tables that ar
 "worker" does not live, and then tells all workers (`store.on_worker_gone`). What a worker finds of one that is
 not `store.presence.is_alive` before that it treats as gone.
 
+What must outlive its worker, as persistent handles must, counts until the listener has taken it over
+(`store.make_will`).
+
 A session's number tells its worker: `worker_of(session_id)`.
 """
 
@@ -90,12 +93,16 @@ class Store:
         self.on_worker_gone: list[Callable[[int], None]] = []
         """Called in every worker when another has ended, after its records were removed."""
         self._next = 0
+        self._testators: Records
+        self._has_will = False
 
     @cached_property
     def shared(self) -> Database:
         """Gone with a reboot: the file's name says of which one it is."""
         boot = _BOOT.read_text()[:8] if _BOOT.exists() else ""
-        return Database(self.folder / f"shared-{boot}", reserve=not self._alone)
+        database = Database(self.folder / f"shared-{boot}", reserve=not self._alone)
+        self._testators = database.records("testators")
+        return database
 
     @cached_property
     def kept(self) -> Database:
@@ -120,9 +127,25 @@ class Store:
         self._next = self._next % ((1 << SESSION_BITS) - 1) + 1
         return self.worker << SESSION_BITS | self._next
 
-    def is_dead(self, worker: int) -> bool:
-        """Whether a worker that left something behind is gone."""
+    def has_ended(self, worker: int) -> bool:
+        """Whether a worker is gone."""
         return worker not in (self.worker, KEEPER) and not self.presence.is_alive(worker)
+
+    def is_dead(self, worker: int) -> bool:
+        """Whether what a worker left behind counts no more. What must outlive it counts until it is taken care of."""
+        return self.has_ended(worker) and self._testators.get(_pack(worker)) is None
+
+    def make_will(self) -> None:
+        """This worker has what must outlive it."""
+        if not self._has_will:
+            self._testators.put(_pack(self.worker), b"")
+            self._has_will = True
+
+    def settle_wills(self) -> None:
+        """What had to outlive workers that have ended is taken care of."""
+        for key, _ in list(self._testators.scan()):
+            if self.has_ended(int.from_bytes(key, "big")):
+                self._testators.delete(key)
 
     def gone(self, worker: int) -> None:
         """The listener says that a worker has ended and its records are removed."""
@@ -142,3 +165,7 @@ class Store:
         folder = Path(tempfile.mkdtemp("", "smbserver-", _MEMORY if _MEMORY.is_dir() else None))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         return folder
+
+
+def _pack(worker: int) -> bytes:
+    return worker.to_bytes(2, "big")

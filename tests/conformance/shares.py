@@ -15,6 +15,7 @@ from pathlib import Path
 
 SHARES = {
     "data": ("path = {share}",),
+    "persistent": ("path = {share}", "continuous availability = yes"),
     "nostreams": ("path = {share}", "vfs objects = acl_xattr"),
     "nonotify": ("path = {share}", "change notify = no"),
     "noncanon": ("path = {share}", "acl flag inherited canonicalization = no"),

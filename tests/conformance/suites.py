@@ -121,9 +121,15 @@ _LIMITS = {"maxfid": 300.0, "secleak": 120.0, "lease": 120.0, "notify": 120.0}
 _APART = (
     Suite("smb2.session", tests=("reauth4",), account=ADMINISTRATOR),
     Suite("smb2.create", tests=("quota-fake-file",), account=ADMINISTRATOR),
+    Suite("smb2.replay", "persistent", ("replay5",)),
+    Suite(
+        "smb2.durable-v2-open",
+        "persistent",
+        ("persistent-open-oplock", "persistent-open-lease"),
+    ),
     Suite("smb2.getinfo", tests=("fsinfo", "qfs_buffercheck"), account=ADMINISTRATOR),
 )
-"""Tests that want more rights than the others."""
+"""Tests that want more rights than the others, or another share."""
 
 SUITES: tuple[Suite, ...] = (
     *(
