@@ -11,7 +11,6 @@ Names that no client could write, because they hold a reserved character, are sh
 from __future__ import annotations
 
 import functools
-import os
 import re
 import zlib
 
@@ -46,7 +45,7 @@ def short_name(name: str) -> str:
         base, extension = folded, ""
     kept = _NOT_KEPT.sub("", base)[:_KEPT] or "_"
     extension = _NOT_KEPT.sub("", extension)[:3]
-    number = zlib.crc32(os.fsencode(folded))
+    number = zlib.crc32(folded.encode("utf-8", "surrogatepass"))
     digits = ""
     for _ in range(8 - _KEPT - 1):
         number, digit = divmod(number, len(_DIGITS))
