@@ -156,32 +156,6 @@ async def test_no_rdma_library_is_mapped(server: OwnServer) -> None:
 
 
 @in_loop
-async def test_rdma_comes_back_after_the_proxy_was_killed(server: OwnServer) -> None:
-    before = (await until(server.status))["proxy_pid"]
-    session = await connect(server)
-    tree = await session.tree(server.share)
-    os.kill(before, signal.SIGKILL)
-    async with await tree.create("over TCP") as file:
-        await file.write(0, b"sessions go on")
-    after = await until(
-        lambda: server.status().get("rdma") and server.status()["proxy_pid"] != before
-    )
-    assert after
-    assert await tree.disconnect() is None
-    await session.close()
-    async with await client.connect(
-        "127.0.0.1",
-        server.port,
-        user=server.user,
-        password=server.password,
-        rdma=True,
-        rdma_port=server.rdma_port,
-        control=server.proxy_path,
-    ) as session:
-        assert any(channel.is_rdma for channel in session.channels)
-
-
-@in_loop
 async def test_peers_that_say_nothing_useful(server: OwnServer) -> None:
     streams = []
     for first in (b"", b"\0", b"GET / HTTP/1.1\r\n\r\n", b"\0\xff\xff\xff", b"\0\0\0\4abcd"):
