@@ -103,9 +103,8 @@ def run(story: Callable[[], Awaitable[None]]) -> None:
 
 async def until(true: Callable[[], Awaitable[bool]]) -> None:
     """Asks again and again, with a pause for the other process; the story's patience bounds it."""
-    if not await true():
+    while not await true():
         await asyncio.sleep(0.02)
-        await until(true)
 
 
 async def channels(listening: Proxy, connecting: Proxy | None = None) -> tuple[Channel, Channel]:
