@@ -73,7 +73,9 @@ class General:
         boolean, True, "Let a session use several connections; RDMA needs it."
     )
     smb2_leases: bool = parameter(
-        boolean, False, "yes: leases are granted beside oplocks, on shares with `oplocks`."
+        boolean,
+        True,
+        "no: clients get oplocks, of one handle each, and no leases. Needs `oplocks`.",
     )
     server_min_protocol: str = parameter(
         dialect, "smb2_02", "The oldest dialect that is spoken.", "min protocol"
@@ -192,7 +194,10 @@ class Share:
         paths, (), "Names, with * and ?, that cannot be seen or opened."
     )
     oplocks: bool = parameter(
-        boolean, False, "yes: clients may cache what they read and write. Leases need it too."
+        boolean,
+        True,
+        "Clients may cache what they read and write, until somebody else opens the file through this server. no: for "
+        "files that programs on this host change at the same time.",
     )
     durable_handles: bool = parameter(
         boolean,

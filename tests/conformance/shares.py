@@ -28,9 +28,8 @@ SHARES = {
         "acl_xattr:security_acl_name = user.hackme",
     ),
 }
-SHARE_OPTIONS = ("read only = no", "create mask = 755", "oplocks = yes")
+SHARE_OPTIONS = ("read only = no", "create mask = 755")
 GLOBAL_OPTIONS = (
-    "smb2 leases = yes",
     "server multi channel support = yes",
     "durable handles = yes",
 )

@@ -24,8 +24,6 @@ from smbserver.wire.status import NtStatus, StatusError
 from tests.smbserver.in_process import InProcess, in_loop, serving
 
 ALL = READ | HANDLE | WRITE
-OPLOCKS = ("oplocks = yes",)
-LEASES = "smb2 leases = yes"
 
 
 async def tree(running: InProcess) -> Tree:
@@ -56,19 +54,24 @@ def granted(opened: Open) -> Lease:
 
 
 @in_loop
-async def run_without_the_parameter(folder: Path) -> None:
-    async with serving(folder) as running:
+async def run_with_and_without(folder: Path, share: tuple[str, ...], level: int) -> None:
+    async with serving(folder, share=share) as running:
         opened = await (await tree(running)).create("file", oplock=OplockLevel.BATCH)
-        assert opened.created.oplock_level == OplockLevel.NONE
+        assert opened.created.oplock_level == level
 
 
-def test_nothing_is_granted_unless_the_share_says_so(tmp_path: Path) -> None:
-    run_without_the_parameter(tmp_path)
+@pytest.mark.parametrize(
+    ("share", "level"), [((), OplockLevel.BATCH), (("oplocks = no",), OplockLevel.NONE)]
+)
+def test_they_are_granted_unless_the_share_says_no(
+    tmp_path: Path, share: tuple[str, ...], level: int
+) -> None:
+    run_with_and_without(tmp_path, share, level)
 
 
 @in_loop
 async def run_a_break(folder: Path) -> None:
-    async with serving(folder, share=OPLOCKS) as running:
+    async with serving(folder) as running:
         one, two = await tree(running), await tree(running)
         first = await one.create("file", oplock=OplockLevel.BATCH)
         assert first.created.oplock_level == OplockLevel.BATCH
@@ -89,7 +92,7 @@ def test_a_second_open_waits_for_the_break_of_the_first(tmp_path: Path) -> None:
 
 @in_loop
 async def run_a_close(folder: Path) -> None:
-    async with serving(folder, share=OPLOCKS) as running:
+    async with serving(folder) as running:
         one, two = await tree(running), await tree(running)
         first = await one.create("file", oplock=OplockLevel.BATCH, share=0)
         opening = asyncio.ensure_future(two.create("file"))
@@ -104,7 +107,7 @@ def test_a_handle_that_is_only_kept_makes_room_when_asked(tmp_path: Path) -> Non
 
 @in_loop
 async def run_a_lost_client(folder: Path) -> None:
-    async with serving(folder, share=OPLOCKS) as running:
+    async with serving(folder) as running:
         one, two = await tree(running), await tree(running)
         await one.create("file", oplock=OplockLevel.EXCLUSIVE)
         opening = asyncio.ensure_future(two.create("file", oplock=OplockLevel.EXCLUSIVE))
@@ -120,7 +123,7 @@ def test_a_client_that_goes_away_holds_nobody_up(tmp_path: Path) -> None:
 @in_loop
 async def run_a_lease(folder: Path) -> None:
     key, other = b"k" * 16, b"o" * 16
-    async with serving(folder, LEASES, share=OPLOCKS) as running:
+    async with serving(folder) as running:
         one = await tree(running)
         await one.create("file", oplock=OplockLevel.LEASE, contexts=wish(key, ALL))
         again = await one.create("file", oplock=OplockLevel.LEASE, contexts=wish(key, ALL))

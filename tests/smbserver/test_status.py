@@ -43,7 +43,7 @@ async def test_sessions_and_channels(tmp_path: Path) -> None:
 
 @in_loop
 async def test_open_files_and_locks(tmp_path: Path) -> None:
-    async with serving(tmp_path, share=("oplocks = yes",)) as running:
+    async with serving(tmp_path) as running:
         session = await running.session()
         tree = await session.tree("share")
         file = await tree.create("file", oplock=OplockLevel.BATCH)
