@@ -25,11 +25,12 @@ from smbdirect.channel_statistics import ChannelStatistics
 from smbdirect.close_reason import CloseReason
 from smbdirect.frames import Access, FrameType, Status
 from smbdirect.large_message import LargeMessage, Place
+from smbdirect.low_water import LowWater
 from smbdirect.message_memory import MessageMemory
 from smbdirect.outgoing import Buffer, Outgoing
 from smbdirect.pdu import BufferDescriptor
 from smbdirect.pool import Pool, PoolRange
-from smbdirect.rdma_write import RdmaWrite
+from smbdirect.rdma_write import Done, RdmaWrite
 from smbdirect.shortcut import Shortcut
 
 STAGING_SIZE = 256 << 10
@@ -46,8 +47,6 @@ RECEIVE_QUEUE_MAX = 256
 """Messages waiting for `receive` above which nothing more is read."""
 CLOSE_LINGER = 5.0
 """Seconds that a closed channel stays to send what waits and to see its transfers end."""
-
-Done = Callable[[int, int], None]  # a frames.Status, and the bytes moved
 
 _MESSAGE_MAX = frames.LENGTH_MASK
 _unpack_header = frames.HEADER.unpack_from
@@ -118,6 +117,7 @@ class Channel:
         self._rest = initial
         """What was received and not delivered, always less than the staging buffer holds."""
         self._large: LargeMessage | None = None
+        self._low_water = LowWater(sock)
         self._wanted = STAGING_SIZE
         """Bytes to receive next into the staging buffer."""
         self._backlog = bool(initial)
@@ -211,6 +211,7 @@ class Channel:
         undelivered = [*self._early, *self._received]
         rest = b"".join(_pack_header(len(message)) + bytes(message) for message in undelivered)
         if self._large is not None:
+            self._low_water.set(1)
             rest += _pack_header(self._large.length) + self._large.so_far()
         rest += self._rest
         self._loop.remove_reader(self._sock)
@@ -457,14 +458,18 @@ class Channel:
     def _receive_large(self) -> int:
         large = self._large
         assert large is not None
-        taken = self._receive(large.room, large.length)
+        room = large.room
+        taken = self._receive(room, large.length)
         if large.came(taken) and not self._held:
+            self._low_water.set(1)
             self._large = None
             self._wanted = PEEK_SIZE
             self._messages_received += 1
             self._inline_received += large.length
             self._on_message(large.delivered)
-        return taken
+        elif not self._ended.done():
+            self._low_water.set(len(room) - taken)
+        return taken if taken == len(room) else 0
 
     def _too_long(self, length: int) -> None:
         self._lost(

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from smbdirect.outgoing import Buffer
 from smbdirect.pool import PoolRange
 
+Done = Callable[[int, int], None]
+"""Called at the end of a transfer with its frames.Status and the bytes moved."""
+
 
 @dataclass(frozen=True, slots=True)
 class RdmaWrite:
@@ -17,5 +20,5 @@ class RdmaWrite:
     length: int
     descriptors: Buffer
     """Buffer Descriptors V1 as they stand in the SMB2 request ([MS-SMBD] 2.2.3.1)."""
-    done: Callable[[int, int], None] | None = None
-    """Called with status and bytes moved when the range is the worker's again."""
+    done: Done | None = None
+    """The range is the worker's again then."""
