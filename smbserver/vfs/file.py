@@ -15,6 +15,9 @@ from smbserver.vfs.handle import Handle
 
 _WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK)
 
+_BLOCK = 512
+"""Bytes that st_blocks counts in, whatever the file system's are (stat(2))."""
+
 _FALLOC_FL_KEEP_SIZE = 1
 _FALLOC_FL_PUNCH_HOLE = 2
 
@@ -47,10 +50,12 @@ class File(Handle):
     def mapped(self, offset: int, length: int) -> memoryview | None:
         """All of the range as it lies in the page cache, to be given to system calls only.
 
-        None when it is not there without waiting for a disk, or when the file ends before or cannot be mapped.
+        None when it is not there without waiting for a disk, or when the file ends before, cannot be mapped, or has
+        holes: on tmpfs, who looks at a hole through a mapping fills it.
         """
-        size = self.size
-        if offset + length > size:
+        facts = os.fstat(self.fd)
+        size = facts.st_size
+        if offset + length > size or facts.st_blocks * _BLOCK < size:
             return None
         try:
             if self._is_cached(offset) and self._is_cached(offset + length - 1):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,23 @@ def test_there_are_few_windows_and_none_of_closed_files(tmp_path: Path) -> None:
         file.close()
     assert not windows._windows
     assert bytes(views[0]) == CONTENT[:4096]
+
+
+@pytest.mark.parametrize("folder", [None, "/dev/shm"], ids=["disk", "memory"])
+def test_holes_are_read_and_stay_holes(tmp_path: Path, folder: str | None) -> None:
+    if folder is not None and not os.access(folder, os.W_OK):
+        pytest.skip(f"{folder} cannot be written")
+    with tempfile.NamedTemporaryFile(dir=folder or tmp_path) as made:
+        file = opened(Path(made.name))
+        blocks = os.fstat(file.fd).st_blocks
+        mapped(file, 0, 4096)
+        file.truncate(1 << 20)
+        assert file.mapped(0, 4096) is None
+        assert file.mapped(1 << 19, 4096) is None
+        buffer = bytearray(1 << 20)
+        assert file.read(memoryview(buffer), 0) == len(buffer)
+        assert os.fstat(file.fd).st_blocks == blocks
+        file.close()
 
 
 def test_what_is_not_there_is_read_in_another_way(
