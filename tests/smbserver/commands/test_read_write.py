@@ -217,6 +217,27 @@ def test_a_write_whose_data_does_not_come_changes_nothing(rdma: Server, file_id:
     assert rdma.connection.pool.used == 0
 
 
+def test_data_is_fetched_for_the_file_that_was_meant(rdma: Server, file_id: FileId) -> None:
+    (rdma.path / "other").write_bytes(bytes(10))
+    request = WriteRequest(
+        file_id, 0, channel=1, remaining_bytes=5, channel_info=descriptors((0, 5))
+    )
+    rdma.channel.memory[:5] = b"meant"
+
+    async def close_meanwhile() -> None:
+        opened = rdma.session.opens.pop(file_id.volatile)
+        outcome = outcome_of(write, rdma.call(request.pack(), opened))
+        fetching = asyncio.ensure_future(outcome)
+        await asyncio.sleep(0)
+        opened.close()
+        with (rdma.path / "other").open("r+b"):  # it gets the descriptor's number
+            await fetching
+
+    asyncio.run(close_meanwhile())
+    assert (rdma.path / "file").read_bytes()[:5] == b"meant"
+    assert (rdma.path / "other").read_bytes() == bytes(10)
+
+
 def test_what_goes_wrong_with_fetched_data_is_the_requests_affair(
     rdma: Server, file_id: FileId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
