@@ -68,6 +68,7 @@ struct engine {
 	uint64_t last_number; /* of listeners and connections */
 	bool draining;
 	uint64_t wakeups;
+	struct loop_timer rest; /* runs while there are connections */
 	struct fabric_device *devices[ENGINE_DEVICES_MAX];
 	uint32_t device_count;
 

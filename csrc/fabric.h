@@ -184,6 +184,11 @@ struct fabric_ops {
 	 * fine.
 	 */
 	int (*revoke)(struct fabric_window *window, uint64_t id);
+	/*
+	 * Whether the memory of posted receives holds nothing and is not pinned, so that its pages may be given back to
+	 * the system. NULL: never.
+	 */
+	bool (*may_discard)(const struct fabric_qp *qp);
 };
 
 struct fabric {
@@ -314,6 +319,11 @@ static inline int fabric_expose(struct fabric_qp *qp, struct fabric_region *regi
 static inline int fabric_revoke(struct fabric_window *window, uint64_t id)
 {
 	return window->qp->fabric->ops->revoke(window, id);
+}
+
+static inline bool fabric_may_discard(const struct fabric_qp *qp)
+{
+	return qp->fabric->ops->may_discard && qp->fabric->ops->may_discard(qp);
 }
 
 /* The implementations. */

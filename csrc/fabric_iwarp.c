@@ -751,4 +751,5 @@ static const struct fabric_ops iwarp_ops = {
 	.post = iwarp_post,
 	.expose = iwarp_expose,
 	.revoke = iwarp_revoke,
+	.may_discard = iwarp_may_discard,
 };

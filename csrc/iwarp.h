@@ -234,6 +234,7 @@ struct iwarp_work *iwarp_queue_pop(struct iwarp_queue *queue);
 /* Room for one more completion than can be due now; then iwarp_complete cannot fail. */
 int iwarp_completions_reserve(struct iwarp_qp *qp, uint32_t more);
 void iwarp_complete(struct iwarp_qp *qp, const struct fabric_completion *completion);
+bool iwarp_may_discard(const struct fabric_qp *base);
 void iwarp_complete_work(struct iwarp_qp *qp, struct iwarp_work *work, enum fabric_status status);
 
 /*

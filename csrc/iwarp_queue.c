@@ -269,6 +269,14 @@ void iwarp_complete(struct iwarp_qp *qp, const struct fabric_completion *complet
 	iwarp_schedule(qp);
 }
 
+/* A receive is being filled, or is full and its owner has not heard of it. */
+bool iwarp_may_discard(const struct fabric_qp *base)
+{
+	const struct iwarp_qp *qp = (const struct iwarp_qp *)base;
+
+	return !qp->receive.message_open && qp->completion_head == qp->completion_count;
+}
+
 void iwarp_complete_work(struct iwarp_qp *qp, struct iwarp_work *work, enum fabric_status status)
 {
 	struct fabric_completion completion = {

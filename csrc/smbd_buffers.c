@@ -39,6 +39,11 @@ int smbd_buffers_create(struct fabric_device *device, struct smbd_buffers *ret)
 	return error;
 }
 
+void smbd_buffers_discard(struct smbd_buffers *buffers)
+{
+	madvise(buffers->mapping, buffers->length, MADV_DONTNEED);
+}
+
 void smbd_buffers_destroy(struct smbd_buffers *buffers)
 {
 	fabric_deregister(buffers->region);

@@ -2,8 +2,7 @@
  * The memory that one connection sends from and receives into: slots of equal size in one mapping, registered once.
  *
  * The mapping is not touched before a slot is used, and the slot given back last is taken first, so a quiet
- * connection occupies few pages of it. Receives are used in the order in which they were posted; there the pages come
- * with the first round of messages.
+ * connection occupies few pages of it. What a rush of messages has touched is given back when it is over: smbd_rest.
  */
 #ifndef SMBD_BUFFERS_H
 #define SMBD_BUFFERS_H
@@ -27,6 +26,8 @@ struct smbd_buffers {
 
 /* Fills the counts and sizes of ret->send and ret->receive from what the caller has put there. 0 or -errno. */
 int smbd_buffers_create(struct fabric_device *device, struct smbd_buffers *ret);
+/* Gives the pages back to the system. What stands in the slots is lost; the slots stay usable. */
+void smbd_buffers_discard(struct smbd_buffers *buffers);
 /* After the queue pair is gone. Buffers that were never created are fine. */
 void smbd_buffers_destroy(struct smbd_buffers *buffers);
 

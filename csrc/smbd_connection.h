@@ -216,6 +216,11 @@ void smbd_close(struct smbd_connection *connection, enum close_reason reason, bo
 
 nanoseconds smbd_deadline(const struct smbd_connection *connection); /* 0: none */
 void smbd_on_time(struct smbd_connection *connection, nanoseconds now);
+/*
+ * To be called every few seconds. If nothing was said since the last call, the memory that messages have touched is given
+ * back to the system: with 255 credits on both sides it may be 4 MiB.
+ */
+void smbd_rest(struct smbd_connection *connection);
 
 void smbd_facts(const struct smbd_connection *connection, struct smbd_facts *ret);
 struct fabric_qp *smbd_qp(const struct smbd_connection *connection);

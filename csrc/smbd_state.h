@@ -61,6 +61,8 @@ struct smbd_connection {
 	nanoseconds pinged;
 	nanoseconds waiting; /* since when work waits without any progress; 0: none waits */
 	nanoseconds closing; /* when the graceful close began */
+	nanoseconds rested;  /* the last message, of either side, that smbd_rest knows of */
+	bool at_rest;	     /* nothing was touched since the pages were given back */
 
 	/* Why something waits now; a counter grows when one of them begins. */
 	bool stalled_send_credit, stalled_send_queue, stalled_read_depth, stalled_unconsumed;

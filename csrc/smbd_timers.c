@@ -1,6 +1,6 @@
 /*
  * All that happens to a connection by itself: a negotiation that takes too long, silence, keepalive, work that makes no
- * progress, a close that takes too long.
+ * progress, a close that takes too long; and rest.
  */
 #include "smbd_state.h"
 #include "trace.h"
@@ -82,4 +82,23 @@ void smbd_on_time(struct smbd_connection *connection, nanoseconds now)
 		}
 	}
 	smbd_let_go(connection, now);
+}
+
+void smbd_rest(struct smbd_connection *connection)
+{
+	const struct smbd_slots *send = &connection->buffers.send;
+	nanoseconds last =
+		connection->received > connection->sent ? connection->received : connection->sent;
+
+	if (connection->rested != last) {
+		connection->rested = last;
+		connection->at_rest = false;
+		return;
+	}
+	if (connection->at_rest || connection->state != SMBD_ESTABLISHED ||
+	    send->free != send->count || !fabric_may_discard(connection->qp))
+		return;
+	smbd_buffers_discard(&connection->buffers);
+	connection->at_rest = true;
+	trace_count(TRACE_SMBD_RESTS);
 }

@@ -38,6 +38,7 @@
 	X(SMBD_NEGOTIATION_REFUSALS, smbd_negotiation_refusals)       \
 	X(SMBD_PROTOCOL_ERRORS, smbd_protocol_errors)                 \
 	X(SMBD_TIMEOUTS, smbd_timeouts)                               \
+	X(SMBD_RESTS, smbd_rests)                                     /* quiet: memory given back */        \
 	X(SMBD_STALLS_SEND_CREDIT, smbd_stalls_send_credit)           \
 	X(SMBD_STALLS_SEND_QUEUE, smbd_stalls_send_queue)             \
 	X(SMBD_STALLS_READ_DEPTH, smbd_stalls_read_depth)             \

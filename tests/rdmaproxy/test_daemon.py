@@ -30,6 +30,8 @@ from tests.rdmaproxy.running import Daemon, channels, held, run, running, until
 MIB = 1 << 20
 FLOOD_MAX = 64 * MIB
 """Bytes of frames after which a proxy that still takes more counts as unbounded."""
+IDLE_MAX = 5 * MIB // 2
+"""Bytes of the proxy's memory for one idle channel."""
 WORKER = Path(__file__).with_name("worker.py")
 
 
@@ -517,6 +519,41 @@ def test_the_log_has_a_line_for_each_event_of_life(daemon: Daemon) -> None:
         assert "bytes_received=1000" in lines[1]
 
     run(story)
+
+
+def test_a_quiet_connection_gives_back_what_a_rush_has_touched() -> None:
+    """255 segments of 8 KiB to send from and as many to receive into are 4 MiB for each connection."""
+
+    async def story() -> None:
+        proxy = await Proxy.open(daemon.control)
+        pairs = [await channels(proxy) for _ in range(4)]
+        memory = daemon.memory()
+        body = os.urandom(MIB)
+
+        async def rush(client: Channel, server: Channel) -> None:
+            for _ in range(20):
+                client.send(body)
+                server.send(body)
+            for _ in range(20):
+                assert await client.receive() == body
+                assert await server.receive() == body
+
+        async def quiet() -> bool:
+            return daemon.memory() < memory + 8 * IDLE_MAX
+
+        for pair in pairs:
+            await rush(*pair)
+        assert not await quiet()
+        await until(quiet)
+        assert (await proxy.status())["counters"]["smbd_rests"] >= 8
+        for pair in pairs:
+            await rush(*pair)
+            for channel in pair:
+                channel.close()
+        await proxy.close()
+
+    with running() as daemon:
+        run(story)
 
 
 def test_an_idle_daemon_does_not_spin(daemon: Daemon) -> None:

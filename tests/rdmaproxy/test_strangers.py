@@ -298,6 +298,33 @@ def test_who_trickles_a_segment_is_ended_as_idle() -> None:
         run(story)
 
 
+def test_a_message_that_pauses_in_the_middle_arrives_whole(daemon: Daemon) -> None:
+    """Also when memory of quiet connections has been given back meanwhile."""
+    payload = bytes(range(256)) * 4
+
+    async def story() -> None:
+        async with (
+            unharmed(daemon) as (proxy, listener),
+            await Stranger.connect(listener.port) as stranger,
+        ):
+            await stranger.negotiate()
+            server = Channel(*await listener.accept())
+            message = fpdu(untagged(SEND, DataTransfer(10, payload=payload).pack(), 3))
+            await stranger.say(message[:600])
+            rests = (await counters(proxy))["smbd_rests"]
+
+            async def others_have_rested() -> bool:
+                return (await counters(proxy))["smbd_rests"] >= rests + 2
+
+            await until(others_have_rested)
+            await stranger.say(message[600:])
+            assert bytes(await server.receive()) == payload
+            server.close()
+            await server.wait_closed()
+
+    run(story)
+
+
 def test_who_stops_reading_is_bounded_and_ended() -> None:
     async def story() -> None:
         async with (
