@@ -25,7 +25,7 @@ RUN_PACKAGES := gcc make pkg-config python3-venv python3-dev libibverbs-dev libr
 LAB_PACKAGES := qemu-system-x86 busybox-static linux-image-amd64 linux-headers-amd64 linux-source-6.1 bc bison flex kmod \
 	iproute2 cifs-utils fio git sqlite3 perftest
 TEST_PACKAGES := smbclient samba samba-vfs-modules tshark iperf3 clang clang-format libclang-rt-14-dev \
-	man-db
+	man-db krb5-kdc krb5-admin-server krb5-user libkrb5-dev python3-gssapi
 
 # Debian's own interpreter sees Debian's python3-pyverbs; another one works without it.
 PYTHON := $(firstword $(foreach candidate,/usr/bin/python3 python3 python3.13 python3.12 python3.11,\
@@ -98,6 +98,8 @@ manual: build ## the manual pages, in build/man; read them with man -l FILE
 .PHONY: setup
 setup: build $(VENV)/.test-requirements ## system packages, .venv and build; quick when nothing changed
 	@contrib/install-packages $(TEST_PACKAGES)
+	@$(RUN) -c 'import gssapi, krb5' 2>/dev/null || $(PIP) install 'pyspnego[kerberos]' || \
+		echo "setup: the libraries for Kerberos cannot be installed; its tests are skipped"
 
 .PHONY: build
 build: packages $(VENV)/.extensions

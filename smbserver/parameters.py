@@ -112,6 +112,27 @@ class General:
         "smbpasswd",
         "smbpasswd:FILE, the accounts. Without a file: smbpasswd in `state directory`.",
     )
+    realm: str = parameter(
+        text,
+        "",
+        "The Kerberos realm whose principals may log on; empty: every one with a ticket for us.",
+    )
+    dedicated_keytab_file: str = parameter(
+        text,
+        "",
+        "The keytab with the keys of cifs/HOST. With one, Kerberos is accepted beside NTLM.",
+    )
+    kerberos_method: str = parameter(
+        choice(
+            secrets_only="default",
+            system_keytab="",
+            dedicated_keytab="",
+            secrets_and_keytab="",
+        ),
+        "secrets_only",
+        "system_keytab and secrets_and_keytab: Kerberos is accepted with the system's keytab, if "
+        "`dedicated keytab file` names no other.",
+    )
     state_directory: str = parameter(
         text,
         "",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from smbdirect.pool import Pool
 from smbserver import locks, share_modes
+from smbserver.auth.kerberos import kerberos
 from smbserver.auth.passdb import Passdb
 from smbserver.durable.opens import DurableOpens
 from smbserver.durable.replay import Replays
@@ -40,6 +41,7 @@ class Service:
         locks.attach(self.store)
         self.server_guid = server_guid or uuid.uuid4().bytes
         self.passdb = Passdb(config.accounts_path)
+        self.kerberos = kerberos(config.general)
         self.started = filetime.now()
         self.sessions: dict[int, Session] = {}
         self.connections: set[Connection] = set()
@@ -73,6 +75,7 @@ class Service:
         """Take a new configuration; sessions, trees and what was negotiated stay."""
         self.config = config
         self.passdb = Passdb(config.accounts_path)
+        self.kerberos = kerberos(config.general)
 
     def add_session(self, session: Session) -> bool:
         """False: there are too many."""

@@ -1,14 +1,15 @@
-"""The server's end of an authentication: SPNEGO, or NTLMSSP without it, as the client begins."""
+"""The server's end of an authentication: Kerberos or NTLM, inside SPNEGO or without it, as the client begins."""
 
 from __future__ import annotations
 
 import functools
 import logging
 
-from spnego._context import GSSMech
+from spnego._context import ContextProxy, GSSMech
 from spnego._negotiate import NegotiateProxy
-from spnego._spnego import NegTokenInit
+from spnego._spnego import NegTokenInit, unpack_token
 
+from smbserver.auth.kerberos import OIDS, Kerberos
 from smbserver.auth.ntlm import NtlmAcceptor, UnknownUser
 from smbserver.auth.passdb import Passdb
 from smbserver.identity import user_id
@@ -27,13 +28,23 @@ ACCEPT_COMPLETED = bytes.fromhex("a1073005a0030a0100")
 class Acceptor:
     """One authentication. `step` until `user` is set."""
 
-    def __init__(self, passdb: Passdb, guest_account: str, *, map_to_guest: bool = False) -> None:
+    def __init__(
+        self,
+        passdb: Passdb,
+        guest_account: str,
+        *,
+        map_to_guest: bool = False,
+        kerberos: Kerberos | None = None,
+    ) -> None:
         """`guest_account`: as whom unknown users count, with `map_to_guest`, and anonymous ones."""
+        self._passdb = passdb
         self._guest_account = guest_account
         self._map_to_guest = map_to_guest
         self._legs = 0
+        self._kerberos = kerberos
         self._ntlm = NtlmAcceptor(passdb)
-        self._context = _spnego(self._ntlm)
+        self._context: _Envelope | None = None
+        """Made for the mechanism with which the client begins."""
         self.user: User | None = None
         self.session_key = b""
 
@@ -43,7 +54,12 @@ class Acceptor:
         if self._legs > MAX_LEGS:
             raise StatusError(NtStatus.LOGON_FAILURE)
         try:
+            if self._context is None:
+                self._context = self._begin(token)
             answer = self._context.step(token) or b""
+            if self._context.complete:
+                self.user = self._authenticated(self._context)
+                self.session_key = self._context.session_key
         except StatusError as error:
             log.info("authentication failed: %s", error)
             raise
@@ -55,14 +71,19 @@ class Acceptor:
             first = self._legs == 1
             status = NtStatus.INVALID_PARAMETER if first else NtStatus.LOGON_FAILURE
             raise StatusError(status) from error
-        if self._context.complete:
-            self.user = self._authenticated()
-            self.session_key = self._ntlm.session_key
-        elif not answer:
+        if self.user is None and not answer:
             raise StatusError(NtStatus.LOGON_FAILURE)
         return answer
 
-    def _authenticated(self) -> User:
+    def _begin(self, token: bytes) -> _Envelope:
+        if self._kerberos is not None and _begins_with_kerberos(token):
+            return _Envelope(GSSMech.kerberos, self._kerberos.context())
+        return _Envelope(GSSMech.ntlm, self._ntlm)
+
+    def _authenticated(self, context: _Envelope) -> User:
+        if context.negotiated_protocol == "kerberos":
+            assert self._kerberos is not None
+            return self._kerberos.user(context.client_principal or "", self._passdb)
         account = self._ntlm.account
         if account is None:
             return User(self._guest_account, user_id(self._guest_account), anonymous=True)
@@ -76,16 +97,34 @@ class Acceptor:
         return b"" if token.startswith(b"NTLMSSP\0") else ACCEPT_COMPLETED
 
 
-def _spnego(ntlm: NtlmAcceptor) -> NegotiateProxy:
-    ntlm._is_wrapped = True  # the tokens are logged, if at all, by the envelope
-    return NegotiateProxy(usage="accept", _negotiate_contexts={GSSMech.ntlm: ntlm})
+class _Envelope(NegotiateProxy):
+    """SPNEGO around one mechanism; pyspnego also prefers what is installed, and would ask for a MIC because of it."""
+
+    def __init__(self, mechanism: GSSMech, context: ContextProxy) -> None:
+        context._is_wrapped = True  # the tokens are logged, if at all, by the envelope
+        super().__init__(usage="accept", _negotiate_contexts={mechanism: context})
+        self._mechanism = mechanism
+
+    def _preferred_mech_list(self) -> list[GSSMech]:
+        return [self._mechanism]
+
+
+def _begins_with_kerberos(token: bytes) -> bool:
+    """Whether the token inside is for Kerberos: clients send one for the first mechanism that they name."""
+    if token.startswith(b"NTLMSSP\0"):
+        return False
+    first = unpack_token(token)
+    if isinstance(first, NegTokenInit):
+        return bool(first.mech_types) and first.mech_types[0] in OIDS
+    return True
 
 
 @functools.cache
-def initial_token() -> bytes:
+def initial_token(with_kerberos: bool = False) -> bytes:
     """For the NEGOTIATE response: the mechanisms that we accept (RFC 4178 section 4.2.1).
 
     Without the negHints of [MS-SPNG] 2.2.1: they are optional, everybody ignores them, and Wireshark takes
     them for a malformed mechListMIC wherever SMB does not come from port 445.
     """
-    return NegTokenInit([GSSMech.ntlm.value]).pack()
+    kerberos = list(OIDS) if with_kerberos else []
+    return NegTokenInit([*kerberos, GSSMech.ntlm.value]).pack()

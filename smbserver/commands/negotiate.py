@@ -220,6 +220,6 @@ def _response(connection: Connection, contexts: list[NegotiateContext]) -> Negot
         connection.max_write_size,
         filetime.now(),
         0,
-        acceptor.initial_token(),
+        acceptor.initial_token(connection.service.kerberos is not None),
         tuple(contexts),
     )

@@ -72,6 +72,7 @@ def _acceptor(connection: Connection) -> Acceptor:
         connection.service.passdb,
         general.guest_account,
         map_to_guest=general.map_to_guest == "bad_user",
+        kerberos=connection.service.kerberos,
     )
 
 
