@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smbserver import client, quick_reads
@@ -22,6 +22,7 @@ from smbserver.wire.header import Command, Header, HeaderFlags
 from smbserver.wire.lock import LockElement, LockFlags
 from smbserver.wire.read import ReadRequest
 from smbserver.wire.status import NtStatus, StatusError
+from tests.effort import tries
 
 from .in_process import InProcess, in_loop, serving
 
@@ -110,6 +111,7 @@ def is_simple(header: Header, request: ReadRequest) -> bool:
     )
 
 
+@pytest.mark.hypothesis
 def test_c_answers_as_python_does(tmp_path: Path) -> None:
     content(tmp_path)
     with asyncio.Runner() as runner:
@@ -117,7 +119,7 @@ def test_c_answers_as_python_does(tmp_path: Path) -> None:
         quick, quickly, slowly = runner.run(two_ways(tmp_path, stack))
         simple = 0
 
-        @settings(max_examples=100, deadline=None)
+        @tries(100)
         @given(requests)
         def compare(wanted: list[tuple[Header, ReadRequest]]) -> None:
             nonlocal simple

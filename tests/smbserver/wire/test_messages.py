@@ -40,6 +40,7 @@ def plain(value: Any) -> Any:
     return value
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("strategy", MESSAGES.values(), ids=MESSAGES.keys())
 def test_round_trip(strategy: st.SearchStrategy[Any]) -> None:
     @given(strategy)
@@ -51,6 +52,7 @@ def test_round_trip(strategy: st.SearchStrategy[Any]) -> None:
     check()
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("strategy", MESSAGES.values(), ids=MESSAGES.keys())
 def test_every_truncation_is_malformed_or_still_a_message(
     strategy: st.SearchStrategy[Any],
@@ -67,6 +69,7 @@ def test_every_truncation_is_malformed_or_still_a_message(
     check()
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("strategy", MESSAGES.values(), ids=MESSAGES.keys())
 def test_hostile_bytes_are_malformed_or_a_message(strategy: st.SearchStrategy[Any]) -> None:
     """Bytes of a good message are overwritten, so that offsets, lengths and counts turn hostile."""

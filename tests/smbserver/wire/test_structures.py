@@ -103,6 +103,7 @@ STRUCTURES: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("strategy", STRUCTURES.values(), ids=STRUCTURES.keys())
 def test_round_trip(strategy: st.SearchStrategy[Any]) -> None:
     @given(strategy)
@@ -114,6 +115,7 @@ def test_round_trip(strategy: st.SearchStrategy[Any]) -> None:
     check()
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("strategy", STRUCTURES.values(), ids=STRUCTURES.keys())
 def test_hostile_bytes_are_malformed_or_a_structure(strategy: st.SearchStrategy[Any]) -> None:
     @given(strategy, st.data())
@@ -154,6 +156,7 @@ LISTS: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
 }
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize(("kind", "entries"), LISTS.values(), ids=LISTS.keys())
 def test_lists(kind: Any, entries: st.SearchStrategy[Any]) -> None:
     @given(entries)
@@ -163,6 +166,7 @@ def test_lists(kind: Any, entries: st.SearchStrategy[Any]) -> None:
     check()
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("kind", [kind for kind, _ in LISTS.values()])
 def test_random_lists_are_malformed_or_a_list(kind: Any) -> None:
     @given(st.binary(max_size=400))
@@ -175,6 +179,7 @@ def test_random_lists_are_malformed_or_a_list(kind: Any) -> None:
     check()
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("information_class", sorted(CLASSES))
 def test_directory_entries(information_class: int) -> None:
     @given(st.lists(directory_entries, min_size=1, max_size=6), st.integers(0, 800))
@@ -193,6 +198,7 @@ def test_directory_entries(information_class: int) -> None:
     check()
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("information_class", sorted(CLASSES))
 def test_random_directories_are_malformed_or_entries(information_class: int) -> None:
     @given(st.binary(max_size=300))
