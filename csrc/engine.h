@@ -45,11 +45,12 @@ enum engine_event_kind {
 
 /* One connection: what was agreed on and what has moved. Sizes and byte counts in bytes, times in ns. */
 struct engine_connection {
-	uint64_t connection;  /* number, never used twice in one run */
-	uint64_t listener;    /* that accepted it, or 0 */
-	uint64_t request;     /* engine_connect's, or 0 */
-	uint32_t fabric;      /* enum engine_fabric */
-	uint32_t client_role; /* 1: we connected */
+	uint64_t connection;   /* number, never used twice in one run */
+	uint64_t listener;     /* that accepted it, or 0 */
+	uint64_t request;      /* engine_connect's, or 0 */
+	uint32_t fabric;       /* enum engine_fabric */
+	uint32_t client_role;  /* 1: we connected */
+	uint32_t invalidation; /* 1: the peer may end an exposure by Send with Invalidate */
 	char device[64];
 	char local_address[64], remote_address[64]; /* numeric */
 	uint32_t local_port, remote_port;

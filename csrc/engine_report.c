@@ -20,6 +20,7 @@ static void take_address(const struct sockaddr_storage *address, char text[64], 
 void engine_describe_qp(const struct fabric_qp *qp, struct engine_connection *ret)
 {
 	snprintf(ret->device, sizeof(ret->device), "%s", qp->device ? qp->device->name : "");
+	ret->invalidation = qp->invalidation;
 	take_address(&qp->local, ret->local_address, &ret->local_port);
 	take_address(&qp->remote, ret->remote_address, &ret->remote_port);
 }

@@ -230,6 +230,7 @@ struct fabric_qp {
 	const struct fabric_events *events; /* set by the owner before fabric_accept */
 	void *owner;
 	struct fabric_limits limits;
+	bool invalidation; /* the peer's Send with Invalidate may name a window; else it breaks the queue pair */
 	struct sockaddr_storage local, remote;
 	uint8_t private_data[FABRIC_MAX_PRIVATE_DATA]; /* the peer's */
 	size_t private_data_length;

@@ -184,6 +184,7 @@ static struct iwarp_qp *qp_create(struct iwarp_fabric *fabric, int fd, enum iwar
 	}
 	qp->base.fabric = &fabric->base;
 	qp->base.device = &fabric->device;
+	qp->base.invalidation = true;
 	qp->base.limits = (struct fabric_limits){
 		.send_queue = IWARP_QUEUE_MAX,
 		.receive_queue = IWARP_QUEUE_MAX,

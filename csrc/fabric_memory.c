@@ -86,6 +86,7 @@ static int qp_create(struct fabric *fabric, struct memory_qp **ret)
 	qp->base.fabric = fabric;
 	qp->base.device = &this->device;
 	qp->base.limits = this->limits;
+	qp->base.invalidation = true;
 	qp->results_end = &qp->results;
 	qp->receive_size = this->limits.receive_queue;
 	qp->receives = calloc(qp->receive_size, sizeof(*qp->receives));

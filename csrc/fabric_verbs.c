@@ -171,6 +171,7 @@ int verbs_qp_create(struct verbs_fabric *fabric, struct rdma_cm_id *id, enum ver
 		return error ? error : -ENOMEM;
 	}
 	qp->base.fabric = &fabric->base;
+	qp->base.invalidation = device->windows;
 	qp->base.limits.receive_queue = VERBS_RECEIVES_EARLY;
 	qp->receive_ring.room = VERBS_RECEIVES_EARLY;
 	qp->state = state;

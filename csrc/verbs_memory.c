@@ -3,8 +3,10 @@
  *
  * A registration of ours gives nothing to a peer: it is for local use. What the peer may touch is a window, for one
  * queue pair and one range: a memory window of type 2 where the device has them (bound and invalidated on the queue
- * pair, also by the peer's Send with Invalidate), otherwise a registration of its own (made and removed at once; the
- * peer cannot invalidate it).
+ * pair, also by the peer's Send with Invalidate), otherwise a registration of its own, made and removed at once. That
+ * one is weaker in two ways, as verbs has it: a Send with Invalidate that names it breaks the queue pair (so peers are
+ * not asked for it, `invalidation` of struct fabric_qp), and it is open to all queue pairs of the adapter that know its
+ * token, not to one.
  *
  * Memory windows are expensive to make and cheap to bind: what was revoked is spare and bound again.
  */

@@ -72,6 +72,7 @@ FACTS = (
     "max_fragmented_receive_size",
     "max_read_write_size",
     "read_depth",
+    "invalidation",
 )
 """What a worker is told of a connection: CHANNEL of docs/channel.md."""
 

@@ -87,6 +87,8 @@ class Connection:
     max_fragmented_receive_size: int
     max_read_write_size: int
     read_depth: int
+    invalidation: bool
+    """Whether the peer may end an exposure by Send with Invalidate."""
     send_credits: int
     receive_credits: int
     send_credit_target: int
@@ -372,7 +374,7 @@ def _fabric_number(name: str) -> int:
 _PLAIN_FIELDS = tuple(
     name
     for name in Connection.__slots__
-    if name not in ("fabric", "device", "role", "local", "remote", "age")
+    if name not in ("fabric", "device", "role", "local", "remote", "invalidation", "age")
 )
 
 
@@ -383,6 +385,7 @@ def _connection(source: Any) -> Connection:
         role="client" if source.client_role else "server",
         local=(_text(source.local_address), source.local_port),
         remote=(_text(source.remote_address), source.remote_port),
+        invalidation=bool(source.invalidation),
         age=source.age_ns / 1e9,
         **{name: getattr(source, name) for name in _PLAIN_FIELDS},
     )

@@ -28,6 +28,8 @@ class ChannelFacts:
     max_fragmented_receive_size: int = LENGTH_MASK
     max_read_write_size: int = 0
     read_depth: int = 0
+    invalidation: bool = True
+    """Whether the peer may end an exposure by Send with Invalidate; otherwise it must not be asked to."""
 
     @classmethod
     def from_json(cls, o: dict[str, Any]) -> Self:

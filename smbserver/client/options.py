@@ -54,7 +54,7 @@ class Options:
     descriptors_per_request: int = 1
     """Into how many descriptors the buffer of one READ or WRITE is split."""
     rdma_channel: int | None = None
-    """`RdmaChannel` of such requests; None: with invalidation where the dialect has it."""
+    """`RdmaChannel` of such requests; None: with invalidation where dialect and adapter have it."""
     pool_size: int = 64 << 20
     """Bytes of memory for RDMA."""
     credits: int = 512

@@ -63,7 +63,11 @@ async def read_into(
         session.options.descriptors_per_request,
     )
     request = ReadRequest(
-        file.file_id, offset, length, channel=session.rdma_channel, channel_info=exposure.pack()
+        file.file_id,
+        offset,
+        length,
+        channel=session.rdma_channel(channel),
+        channel_info=exposure.pack(),
     )
     response = await _exposed(
         file, channel, Header(command=Command.READ), (request.pack(),), length, exposure
@@ -138,7 +142,7 @@ async def write_from(
     request = WriteRequest(
         file.file_id,
         offset,
-        channel=session.rdma_channel,
+        channel=session.rdma_channel(channel),
         remaining_bytes=length,
         channel_info=exposure.pack(),
         flags=flags,

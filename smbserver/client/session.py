@@ -174,12 +174,12 @@ class Session:
             and not tree.encrypt
         )
 
-    @property
-    def rdma_channel(self) -> int:
-        """The Channel field of READ and WRITE by descriptors."""
+    def rdma_channel(self, channel: SessionChannel) -> int:
+        """The Channel field of READ and WRITE by descriptors: with invalidation, if dialect and adapter have it."""
         if self.options.rdma_channel is not None:
             return self.options.rdma_channel
-        if self.dialect >= Dialect.SMB_3_0_2:
+        invalidation = channel.connection.channel.facts.invalidation
+        if self.dialect >= Dialect.SMB_3_0_2 and invalidation:
             return RdmaChannel.RDMA_V1_INVALIDATE
         return RdmaChannel.RDMA_V1
 

@@ -106,15 +106,15 @@ async def ends(proxy: Proxy, place: Place, *, pools: bool = True) -> AsyncIterat
 
 
 Story = Callable[[Proxy], Any]
-STORY_TIME = 120
-"""Seconds of a story, unless its test has a `timeout` of its own."""
+STORY_TIME = 100
+"""Seconds of a story, unless its test has a `timeout` of its own: less than pytest's, whose report says less."""
 
 
 @pytest.fixture
 def tell(proxy: RunningProxy, request: pytest.FixtureRequest) -> Callable[[Story], None]:
     """Runs a story with a control connection of its own, in bounded time."""
     marker = request.node.get_closest_marker("timeout")
-    limit = marker.args[0] if marker else STORY_TIME
+    limit = marker.args[0] - 20 if marker else STORY_TIME
 
     async def bounded(story: Story) -> None:
         async with asyncio.timeout(limit):

@@ -77,9 +77,11 @@ def test_write_then_message(tell: Tell, place: Place, size: int) -> None:
             target, source = both.client_pool.allocate(size), both.server_pool.allocate(size)
             source.view[:size] = sent = os.urandom(size)
             token = await both.client.expose(target, Access.WRITE)
+            assert both.client.facts.invalidation == ("verbs windows=no" not in place.parameters)
             done = asyncio.get_running_loop().create_future()
             write = RdmaWrite(source, size, token.pack(), lambda *what: done.set_result(what))
-            both.server.send(b"response", writes=[write], invalidate=token.token)
+            invalidate = token.token if both.client.facts.invalidation else None
+            both.server.send(b"response", writes=[write], invalidate=invalidate)
             assert bytes(await both.client.receive()) == b"response"
             assert bytes(target.view[:size]) == sent
             assert await done == (0, size)
@@ -142,6 +144,8 @@ def test_wrong_token(tell: Tell, place: Place) -> None:
 
 def test_token_of_another_connection(tell: Tell, place: Place) -> None:
     """What one peer was shown, another cannot use."""
+    if "verbs windows=no" in place.parameters:
+        pytest.skip("a registration's token is good on all connections of its adapter")
 
     async def story(proxy: Proxy) -> None:
         async with ends(proxy, place) as one, ends(proxy, place) as other:

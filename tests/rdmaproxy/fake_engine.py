@@ -32,6 +32,7 @@ CONNECTION = Connection(
     max_fragmented_receive_size=1 << 20,
     max_read_write_size=8 << 20,
     read_depth=32,
+    invalidation=True,
     send_credits=255,
     receive_credits=255,
     send_credit_target=255,
