@@ -215,6 +215,7 @@ static void case_invalidate(bool windows)
 	pair_create(&pair);
 	window = exposed(&pair, 10000, 4096, FABRIC_PEER_WRITES | FABRIC_PEER_READS, 5);
 	token = window->token;
+	CHECK(pair.client.qp->invalidation == windows);
 	CHECK(end_post(&pair.server, FABRIC_WRITE, 10, 0, 4096, token, window->offset) == 0);
 	CHECK(end_post(&pair.server, windows ? FABRIC_SEND_INVALIDATE : FABRIC_SEND, 11, 0, 104,
 		       token, 0) == 0);
@@ -303,6 +304,7 @@ static void case_too_long(void)
 	CHECK(pair.server.reason == CLOSE_PROTOCOL_ERROR || pair.server.reason == CLOSE_BY_PEER);
 	CHECK(pair.client.reason == CLOSE_PROTOCOL_ERROR || pair.client.reason == CLOSE_PEER_LOST);
 	CHECK(end_find(&pair.client, FABRIC_SEND, 3)->status == FABRIC_TRANSPORT_ERROR);
+	CHECK(end_find(&pair.server, FABRIC_RECEIVE, 7)->status == FABRIC_FLUSHED);
 	pair_destroy(&pair);
 }
 
