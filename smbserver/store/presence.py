@@ -1,11 +1,20 @@
-"""Who of the workers lives: each holds a lock on the byte of its number, which the kernel drops with the process."""
+"""Who of the workers lives: each holds a lock on the byte of its number, which the kernel drops with the process.
+
+A client that loses its connection to a killed worker, and comes back at once, must not meet what that worker had open.
+Linux lets go of a dead process's files from the highest descriptor down: the lock stands on a higher one than any
+connection, and is gone when the client learns of the end.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import struct
 from pathlib import Path
+
+DESCRIPTOR = 32768
+"""Above what one client's sessions have open, mostly; the kernel's table of descriptors takes 8 bytes for each."""
 
 _FLOCK = struct.Struct("@hhqqi4x")
 """`struct flock` of 64-bit Linux: type, whence, start, length, pid."""
@@ -23,6 +32,10 @@ class Presence:
             fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, _lock(fcntl.F_WRLCK, worker))
         except BlockingIOError:
             return False
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        high = fcntl.fcntl(self._fd, fcntl.F_DUPFD_CLOEXEC, min(DESCRIPTOR, limit - 1))
+        os.close(self._fd)
+        self._fd = high
         return True
 
     def is_alive(self, worker: int) -> bool:
