@@ -173,10 +173,17 @@ def _mapped(dacl: Acl | None) -> Acl | None:
 
 
 def allowed(share: Share, path: str, fd: int, user: User | None) -> int:
-    """The rights that descriptors give the user at this object; all of them where none is stored."""
+    """The rights that descriptors give the user at this object.
+
+    Where none is stored all of them, but nobody deletes what belongs to others from a folder that is not his to change.
+    """
     descriptor = stored(share, f"/proc/self/fd/{fd}")
-    if descriptor is None or user is None:  # without a user it is the server itself
+    if user is None:  # it is the server itself
         return access.ALL
+    if descriptor is None:
+        if not path or os.fstat(fd).st_uid == user.uid:
+            return access.ALL
+        return access.ALL & ~access.DELETE | _by_folder(share, path, user)
     rights = maximal_access(descriptor, token_of(user))
     return rights | _by_folder(share, path, user) if path else rights
 

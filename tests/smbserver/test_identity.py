@@ -56,10 +56,16 @@ def test_what_the_user_may_not_is_refused(as_other: Server) -> None:
     granted = as_other.session.opens[one.volatile].granted_access
     assert granted & access.READ_DATA
     assert not granted & access.WRITING
-    doomed = as_other.open("readable", access.DELETE, create_options=CreateOptions.DELETE_ON_CLOSE)
-    as_other.close(doomed)
+    assert not granted & access.DELETE
+    as_other.refuses_create(
+        NtStatus.ACCESS_DENIED,
+        "readable",
+        access.DELETE,
+        create_options=CreateOptions.DELETE_ON_CLOSE,
+    )
     as_other.close(one)
-    assert (as_other.path / "readable").exists()
+    as_other.path.chmod(0o777)
+    as_other.close(as_other.open("readable", access.DELETE))
 
 
 def test_what_the_user_may_not_read_is_hidden_where_the_share_says_so(as_other: Server) -> None:
