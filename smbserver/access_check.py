@@ -31,7 +31,7 @@ from smbserver.wire.security_descriptor import (
 )
 
 if TYPE_CHECKING:
-    from smbserver.session import User
+    from smbserver.user import User
 
 NETWORK = Sid(5, (2,))
 OWNER_RIGHTS = Sid(3, (4,))

@@ -32,7 +32,7 @@ from smbserver.wire.security_descriptor import (
 from smbserver.wire.status import NtStatus, StatusError
 
 if TYPE_CHECKING:
-    from smbserver.session import User
+    from smbserver.user import User
     from smbserver.vfs import Share
 
 OWNER = 0x1

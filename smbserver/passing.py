@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from smbserver.dispatch import Call, Dispatcher
     from smbserver.service import Service
-    from smbserver.session import User
     from smbserver.store import Packet
+    from smbserver.user import User
 
 log = logging.getLogger(__name__)
 

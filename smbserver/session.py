@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from smbserver.open import Open
     from smbserver.signing import Signer
     from smbserver.tree import Tree
+    from smbserver.user import User
     from smbserver.wire.negotiate import Dialect
 
 MAX_CHANNELS = 32
@@ -36,19 +37,6 @@ class SessionState(Enum):
     """Authenticated; requests are served."""
     CLOSED = "closed"
     """Logged off, replaced or without a channel; nobody may use it any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """Who authenticated."""
-
-    name: str
-    """As the account file spells it."""
-    uid: int
-    """The Unix user id of the account."""
-    guest: bool = False
-    anonymous: bool = False
-    """Somebody who did not say who he is; only a session that somebody else has set up can become his."""
 
 
 @dataclass(slots=True, eq=False)

@@ -11,7 +11,7 @@ import pwd
 from typing import TYPE_CHECKING
 
 from smbserver import hosts
-from smbserver.session import User
+from smbserver.user import User
 from smbserver.wire.status import NtStatus, StatusError
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from smbserver.parameters import Share
-    from smbserver.session import Session, User
+    from smbserver.session import Session
+    from smbserver.user import User
     from smbserver.vfs import Share as FileShare
 
 

@@ -13,7 +13,7 @@ from smbserver.auth.kerberos import OIDS, Kerberos
 from smbserver.auth.ntlm import NtlmAcceptor, UnknownUser
 from smbserver.auth.passdb import Passdb
 from smbserver.identity import user_id
-from smbserver.session import User
+from smbserver.user import User
 from smbserver.wire.status import NtStatus, StatusError
 
 log = logging.getLogger(__name__)

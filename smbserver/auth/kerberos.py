@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from spnego._context import GSSMech
 
-from smbserver.session import User
+from smbserver.user import User
 from smbserver.wire.status import NtStatus, StatusError
 
 if TYPE_CHECKING:

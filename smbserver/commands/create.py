@@ -52,7 +52,7 @@ from smbserver.wire.status import NtStatus, StatusError
 
 if TYPE_CHECKING:
     from smbserver.dispatch import Call
-    from smbserver.session import User
+    from smbserver.user import User
 
 RACES = 8
 """How often a name is looked up again because somebody made it between look-up and creation."""

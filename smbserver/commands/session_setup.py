@@ -15,8 +15,9 @@ from smbserver.auth.acceptor import Acceptor
 from smbserver.connection import MAX_AUTHENTICATIONS, Authentication, Connection
 from smbserver.dispatch import Call, Reply
 from smbserver.encryption import Cipher
-from smbserver.session import MAX_CHANNELS, Binding, Session, SessionState, User
+from smbserver.session import MAX_CHANNELS, Binding, Session, SessionState
 from smbserver.signing import signer_for
+from smbserver.user import User
 from smbserver.wire.negotiate import Dialect, SecurityMode
 from smbserver.wire.negotiate_contexts import SigningAlgorithm
 from smbserver.wire.session_setup import (

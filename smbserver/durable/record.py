@@ -10,8 +10,8 @@ from smbserver.durable.request import NO_GUID
 from smbserver.locks import Range
 
 if TYPE_CHECKING:
-    from smbserver.session import User
     from smbserver.share_modes import Key
+    from smbserver.user import User
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import pytest
 
 from smbserver import access
 from smbserver.access_check import OWNER_ALWAYS, OWNER_RIGHTS, inherit, maximal_access, token_of
-from smbserver.session import User
+from smbserver.user import User
 from smbserver.wire.security_descriptor import (
     AUTHENTICATED_USERS,
     CREATOR_OWNER,

@@ -9,7 +9,7 @@ import pytest
 
 from smbserver import access, identity
 from smbserver.commands import query_directory
-from smbserver.session import User
+from smbserver.user import User
 from smbserver.wire.create import CreateDisposition, CreateOptions
 from smbserver.wire.directory_information import parse_entries
 from smbserver.wire.file_information import FileInformationClass

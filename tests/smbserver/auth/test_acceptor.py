@@ -13,7 +13,7 @@ from spnego._ntlm_raw.messages import Authenticate, Negotiate, NegotiateFlags
 from smbserver.auth.acceptor import ACCEPT_COMPLETED, MAX_LEGS, Acceptor, initial_token
 from smbserver.auth.passdb import Passdb
 from smbserver.identity import user_id
-from smbserver.session import User
+from smbserver.user import User
 from smbserver.wire.status import NtStatus, StatusError
 from tests.effort import tries
 

@@ -12,7 +12,7 @@ from smbserver.auth.acceptor import Acceptor, initial_token
 from smbserver.auth.kerberos import OIDS, Kerberos, kerberos
 from smbserver.auth.passdb import Passdb
 from smbserver.config import parse
-from smbserver.session import User
+from smbserver.user import User
 from smbserver.wire.status import NtStatus, StatusError
 from tests.smbserver.auth.test_acceptor import client, run
 
