@@ -233,6 +233,17 @@ def keep(key: Key, path: str, opens: Iterable[tuple[int, int]]) -> None:
             _records.delete(record)
 
 
+def delete_with_the_last(key: Key) -> bool:
+    """The file goes when the last who has it open closes it; False: nobody has."""
+    record = pack_key(key)
+    with _transaction:
+        found = _records.get(record)
+        if found is None or not (key in _files or _foreign(_parse(found)[1])):
+            return False
+        _records.put(record, bytes((found[0] | _DELETE_PENDING,)) + found[1:])
+    return True
+
+
 def is_open_below(device: int, path: str) -> bool:
     """Whether anything below the directory at `path` is open, by whomever."""
     prefix = _encode(f"{path}/")

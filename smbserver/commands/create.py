@@ -20,6 +20,7 @@ from smbserver import access, file_security, locks, share_modes
 from smbserver.create_response import answer
 from smbserver.dispatch import Reply
 from smbserver.durable import reconnect, replay
+from smbserver.durable.opens import Vanished
 from smbserver.durable.request import DurabilityRequest
 from smbserver.extended_attributes import write_extended_attributes
 from smbserver.identity import acting_for
@@ -280,7 +281,7 @@ def _open(call: Call, share: Share, wanted: _Wanted) -> tuple[Open, CreateAction
                 if location.exists:
                     return _open_existing(call, share, location, wanted)
                 return _create(call, share, location, wanted), CreateAction.CREATED
-            except FileExistsError:
+            except (FileExistsError, Vanished):
                 continue
     raise StatusError(NtStatus.OBJECT_NAME_COLLISION)
 

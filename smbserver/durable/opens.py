@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+class Vanished(Exception):
+    """What was looked up is gone: it was to be deleted with the open that has made way."""
+
+
 class DurableOpens:
     """Those that clients of this worker have, and those that wait for their clients, whoever they are."""
 
@@ -99,9 +103,7 @@ class DurableOpens:
         holding = self._service.caching.of(opened)
         if holding is None or holding.breaking or not holding.state & HANDLE:
             return False
-        return not opened.delete_on_close and (
-            bool(holding.state & WRITE) or not locks.held_by(opened)
-        )
+        return bool(holding.state & WRITE) or not locks.held_by(opened)
 
     def _park(self, opened: Open, durability: Durability) -> None:
         identity, handle = durability.persistent_id, opened.handle
@@ -158,14 +160,17 @@ class DurableOpens:
 
     def make_way(self, attempt: Attempt, share_access: int) -> None:
         """An open comes: who waits and would have to give something up for it ends; a persistent one does not."""
+        vanished = False
         for record in self.parked.of_file(attempt.file):
             if record.deadline < time.time():
-                self.end(record)
+                vanished |= self.end(record)
             elif _is_in_the_way(record, attempt, share_access):
                 if record.is_persistent:
                     raise StatusError(NtStatus.FILE_NOT_AVAILABLE)
                 self._service.counters["durable_opens_gave_way"] += 1
-                self.end(record)
+                vanished |= self.end(record)
+        if vanished:
+            raise Vanished
 
     def lower(self, persistent_id: int, state: int) -> None:
         """The client may cache only so much from now on, and cannot be told."""
@@ -189,24 +194,28 @@ class DurableOpens:
                 self._service.counters["durable_opens_expired"] += 1
                 self.end(record)
 
-    def end(self, record: Record) -> None:
-        """What CLOSE would do."""
+    def end(self, record: Record) -> bool:
+        """What CLOSE would do; True if the file went with it."""
+        path = share_modes.path_of(record.file) or record.path
         if not self.parked.remove(record):
-            return
+            return False
         if record.is_persistent:
             self._persistent.forget(record.persistent_id)
-        if record.delete_on_close and not share_modes.is_open(record.file):
-            self._delete(record)
+        if not record.delete_on_close or share_modes.delete_with_the_last(record.file):
+            return False
+        return self._delete(record, path)
 
-    def _delete(self, record: Record) -> None:
+    def _delete(self, record: Record, path: str) -> bool:
         share = self._service.config.share(record.share)
         if share is None:
-            return
+            return False
         try:
             with contextlib.closing(vfs.open_share(share)) as folder, identity_of(record.user[1]):
-                folder.remove(record.path, record.file[:2], is_directory=False)
+                folder.remove(path, record.file[:2], is_directory=False)
         except OSError as error:
-            log.info("%s was to be deleted on close: %s", record.path, error)
+            log.info("%s was to be deleted on close: %s", path, error)
+            return False
+        return True
 
     def _describe(
         self, opened: Open, durability: Durability, worker: int, deadline: float = 0.0

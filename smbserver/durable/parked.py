@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from smbserver import locks, oplock, share_modes
-from smbserver.durable.record import Record
+from smbserver.durable.record import VERSION, Record
 from smbserver.durable.request import NO_GUID
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Parked:
 
     def __init__(self, store: Store) -> None:
         self.transaction = store.shared.transaction
-        self._opens = store.shared.table("parked")
+        self._opens = store.shared.table("parked", version=VERSION)
         self._by_file = store.shared.records("parked by file")
         self._by_guid = store.shared.records("parked by create guid")
         self._caching = oplock.table_of(store)

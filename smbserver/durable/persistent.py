@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from smbserver.durable.record import Record
+from smbserver.durable.record import VERSION, Record
 from smbserver.store import KEEPER
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class PersistentOpens:
     @property
     def _table(self) -> Table:
         if self._made is None:
-            self._made = self._store.kept.table(_TABLE)
+            self._made = self._store.kept.table(_TABLE, version=VERSION)
         return self._made
 
     def note(self, record: Record) -> None:

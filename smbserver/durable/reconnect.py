@@ -48,13 +48,20 @@ def take_up(
 ) -> Reply | Awaitable[Reply]:
     """Open the file of a parked open again, for the client to whom it belongs."""
     _check(call, request, asked, record)
+    # Noted before an interim response takes its place in the header.
+    sequence = call.header.channel_sequence
     if record.worker != KEEPER:
-        return _after_draining(call, request, asked, record, action)
-    return _take_up(call, request, record, action)
+        return _after_draining(call, request, asked, record, action, sequence)
+    return _take_up(call, request, record, action, sequence)
 
 
 async def _after_draining(
-    call: Call, request: CreateRequest, asked: DurabilityRequest, record: Record, action: int
+    call: Call,
+    request: CreateRequest,
+    asked: DurabilityRequest,
+    record: Record,
+    action: int,
+    sequence: int,
 ) -> Reply:
     durable_opens = call.connection.service.durable_opens
     await durable_opens.drain(record)
@@ -64,7 +71,7 @@ async def _after_draining(
     if call.session.trees.get(call.tree.id) is not call.tree:
         raise StatusError(NtStatus.NETWORK_NAME_DELETED)
     _check(call, request, asked, found)
-    return _take_up(call, request, found, action)
+    return _take_up(call, request, found, action, sequence)
 
 
 # The checks, in the order that decides which of several statuses a client sees
@@ -104,7 +111,9 @@ def _lease(call: Call, request: CreateRequest) -> Lease | None:
 # The open
 
 
-def _take_up(call: Call, request: CreateRequest, record: Record, action: int) -> Reply:
+def _take_up(
+    call: Call, request: CreateRequest, record: Record, action: int, sequence: int
+) -> Reply:
     assert call.tree is not None
     assert call.session is not None
     share, service = call.tree.vfs, call.connection.service
@@ -116,7 +125,7 @@ def _take_up(call: Call, request: CreateRequest, record: Record, action: int) ->
         try:
             if record.cached.lease_key:
                 _check_name(share, request, record)
-            opened = _enter(call, record, path, handle)
+            opened = _enter(call, record, path, handle, sequence)
         except BaseException:
             handle.close()
             raise
@@ -155,7 +164,7 @@ def _check_name(share: Share, request: CreateRequest, record: Record) -> None:
         raise StatusError(NtStatus.INVALID_PARAMETER)
 
 
-def _enter(call: Call, record: Record, path: str, handle: File) -> Open:
+def _enter(call: Call, record: Record, path: str, handle: File, sequence: int) -> Open:
     """From parked to open, in one step for all who look."""
     assert call.tree is not None
     durable_opens = call.connection.service.durable_opens
@@ -176,7 +185,7 @@ def _enter(call: Call, record: Record, path: str, handle: File) -> Open:
             delete_on_close=record.delete_on_close,
             write_through=bool(record.create_options & _WRITE_THROUGH),
             last_position=record.position,
-            channel_sequence=call.header.channel_sequence,
+            channel_sequence=sequence,
         )
         durable_opens.take_up(opened, record)
     return opened

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from smbserver.user import User
 
 
+VERSION = 1
+"""Of the fields below in tables on disk and in memory: one more with each change of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Durability:
     """What was granted to an open."""

@@ -55,13 +55,23 @@ class Server:
         """All of its processes at once, then a new start."""
         status = self.made.status()
         assert self._process is not None
-        pids = [self._process.pid, status["proxy_pid"]]
-        for pid in [*pids, *(worker["pid"] for worker in status["workers"])]:
-            if pid:
+        workers = [worker["pid"] for worker in status["workers"]]
+        for pid in (self._process.pid, status["proxy_pid"], *workers):
+            with contextlib.suppress(ProcessLookupError):  # a spare ends with its listener
                 os.kill(pid, signal.SIGKILL)
         self._process.wait()
         self.stop()
         self.start()
+
+    @contextlib.contextmanager
+    def listener_held_up(self) -> Iterator[None]:
+        """It does nothing meanwhile."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self._process.pid, signal.SIGCONT)
 
     async def connect(self, guid: bytes = GUID) -> client.Session:
         made = self.made
@@ -260,6 +270,27 @@ async def test_locks_and_share_modes_of_a_persistent_open_survive_the_server(
     await file.close()
     await there.lock(LockElement(0, 11, exclusive))
     await there.close()
+    for one in (file.tree, other):
+        await one.session.close()
+
+
+@in_loop
+async def test_nobody_slips_in_before_a_dead_worker_is_buried(server: Server) -> None:
+    """What a persistent open excludes others from counts also while the listener has not yet taken it over."""
+    tree = await server.tree()
+    file = await client.create_durable(tree, "guarded", persistent=True, share=0)
+    other = await server.tree(OTHER)
+    pid = server.worker_of(GUID)
+    with server.listener_held_up():
+        os.kill(pid, signal.SIGKILL)
+        await tree.session.channels[0].connection.channel.wait_closed()
+        early = asyncio.create_task(other.create("guarded"))
+        # Its worker waits for what the dead one cannot give back any more.
+        await other.session.channels[0].connection.next_pending()
+        assert not early.done()
+    await refused(NtStatus.FILE_NOT_AVAILABLE, early)
+    file = await file.reconnect(await server.again(tree.session))
+    await file.close()
     for one in (file.tree, other):
         await one.session.close()
 
