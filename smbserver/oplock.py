@@ -290,7 +290,7 @@ class Caching:
 
     def _begin(self, holding: Holding | None, to: int, asker: int) -> None:
         if holding is None:
-            self._tell(asker, None)
+            self.tell(asker, None)
             return
         holding.watchers.add(asker)
         change = holding.start_break(to)
@@ -328,7 +328,7 @@ class Caching:
             self._publish(holding)
         watchers, holding.watchers = holding.watchers, set()
         for worker in watchers:
-            self._tell(worker, holding.file)
+            self.tell(worker, holding.file)
 
     def _announce(self, holding: Holding, before: int, to: int) -> None:
         """Tell the client, on a connection that lives ([MS-SMB2] 3.3.4.6, 3.3.4.7)."""
@@ -392,7 +392,8 @@ class Caching:
             if not waiting:
                 self._waiting.pop(prefix, None)
 
-    def _tell(self, worker: int, file: Key | None) -> None:
+    def tell(self, worker: int, file: Key | None) -> None:
+        """Wake what waits for the file in a worker; None: whatever waits there."""
         prefix = b"" if file is None else _prefix(file)
         if worker == self._store.worker:
             self._wake(prefix)

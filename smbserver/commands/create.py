@@ -484,7 +484,10 @@ def _admit(
     """Whether the open goes together with the others of its file, and what it may cache then."""
     service, share_access = call.connection.service, wanted.request.share_access
     service.durable_opens.make_way(
-        Attempt(key, rights, wanted.wish, overwrites=overwrites), share_access
+        Attempt(key, rights, wanted.wish, overwrites=overwrites),
+        share_access,
+        wanted.durability.app_instance_id,
+        call.connection.client_guid,
     )
     violates = False
     try:

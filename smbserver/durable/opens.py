@@ -12,11 +12,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from smbserver import lease, locks, share_modes, vfs
+from smbserver.durable.app_instance import AppInstances
 from smbserver.durable.parked import Parked
 from smbserver.durable.persistent import PersistentOpens
 from smbserver.durable.record import Cached, Durability, Record
 from smbserver.identity import identity_of
 from smbserver.lease import HANDLE, WRITE
+from smbserver.oplock import MustWait
 from smbserver.store import KEEPER
 from smbserver.vfs.file import File
 from smbserver.wire.negotiate import Dialect
@@ -47,6 +49,7 @@ class DurableOpens:
         self._store = service.store
         self.parked = Parked(self._store)
         self._persistent = PersistentOpens(self._store)
+        self._instances = AppInstances(service)
         self.on_parked: Callable[[float], None] | None = None
         """Told for how many seconds one more open waits: somebody must call `expire` then."""
         self._draining: dict[int, asyncio.Future[None]] = {}
@@ -71,6 +74,8 @@ class DurableOpens:
         )
         self._service.counters["durable_opens"] += 1
         self._keep_on_disk(opened)
+        if asked.app_instance_id:
+            self._instances.enter(opened, asked.app_instance_id)
 
     def _keep_on_disk(self, opened: Open) -> None:
         if opened.durability is not None and opened.durability.is_persistent:
@@ -155,14 +160,22 @@ class DurableOpens:
         self._service.caching.resume(opened, record.cached, record.client_guid)
         self._service.counters["durable_opens_taken_up"] += 1
         self._keep_on_disk(opened)
+        if record.app_instance_id:
+            self._instances.enter(opened, record.app_instance_id)
 
     # 3. making way
 
-    def make_way(self, attempt: Attempt, share_access: int) -> None:
-        """An open comes: who waits and would have to give something up for it ends; a persistent one does not."""
+    def make_way(
+        self, attempt: Attempt, share_access: int, program: bytes, client_guid: bytes
+    ) -> None:
+        """An open comes: who waits and would have to give something up for it ends; a persistent one does not.
+
+        `program`: the AppInstanceId. What the same program had from another client ends in any case.
+        """
         vanished = False
         for record in self.parked.of_file(attempt.file):
-            if record.deadline < time.time():
+            is_moved = record.app_instance_id == program and record.client_guid != client_guid
+            if record.deadline < time.time() or (program and is_moved):
                 vanished |= self.end(record)
             elif _is_in_the_way(record, attempt, share_access):
                 if record.is_persistent:
@@ -171,6 +184,8 @@ class DurableOpens:
                 vanished |= self.end(record)
         if vanished:
             raise Vanished
+        if program and self._instances.end_others(program, client_guid, attempt.file):
+            raise MustWait(attempt.file)
 
     def lower(self, persistent_id: int, state: int) -> None:
         """The client may cache only so much from now on, and cannot be told."""

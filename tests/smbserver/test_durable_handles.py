@@ -18,7 +18,12 @@ from smbserver import client, own_server
 from smbserver.client.multichannel import connect_tcp
 from smbserver.own_server import OwnServer
 from smbserver.wire.create import CreateAction, CreateDisposition, OplockLevel
-from smbserver.wire.create_contexts import DurableHandleFlags
+from smbserver.wire.create_contexts import (
+    APP_INSTANCE_ID,
+    AppInstanceId,
+    CreateContext,
+    DurableHandleFlags,
+)
 from smbserver.wire.lock import LockElement, LockFlags
 from smbserver.wire.status import NtStatus, StatusError
 from tests.smbserver.in_process import in_loop
@@ -271,6 +276,32 @@ async def test_locks_and_share_modes_of_a_persistent_open_survive_the_server(
     await there.lock(LockElement(0, 11, exclusive))
     await there.close()
     for one in (file.tree, other):
+        await one.session.close()
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+@pytest.mark.parametrize("is_away", [False, True])
+@in_loop
+async def test_a_program_moves_to_another_host(
+    server: Server, persistent: bool, is_away: bool
+) -> None:
+    program = (CreateContext(APP_INSTANCE_ID, AppInstanceId(b"program".ljust(16)).pack()),)
+    wanted: dict[str, Any] = {"persistent": persistent, "share": 0, "extra": program}
+    tree, other = await server.tree(), await server.tree(OTHER)
+    file = await client.create_durable(tree, "moves", **wanted)
+    if is_away:
+        await cut(tree.session)
+    moved = await client.create_durable(other, "moves", **wanted)
+    assert moved.granted is not None
+    assert not other.session.channels[0].connection.unsolicited
+    if is_away:
+        tree = await server.again(tree.session)
+        await refused(NtStatus.OBJECT_NAME_NOT_FOUND, file.reconnect(tree))
+    else:
+        assert not tree.session.channels[0].connection.unsolicited
+        await refused(NtStatus.FILE_CLOSED, file.read(0, 1))
+    await moved.close()
+    for one in (tree, other):
         await one.session.close()
 
 
