@@ -216,8 +216,18 @@ class ControlClient:
 class ControlServer:
     """The socket that clients connect to."""
 
-    def __init__(self, path: str, allowed: Allowed, clients_max: int, requests: Requests) -> None:
-        """Binds and listens. ControlUnavailable says why that is not possible."""
+    def __init__(
+        self,
+        path: str,
+        allowed: Allowed,
+        clients_max: int,
+        requests: Requests,
+        passed: socket.socket | None = None,
+    ) -> None:
+        """Binds and listens. ControlUnavailable says why that is not possible.
+
+        `passed` listens already: the service manager has bound it, and keeps it when we end.
+        """
         self.path = path
         self.requests = requests
         self.clients: set[ControlClient] = set()
@@ -227,11 +237,13 @@ class ControlServer:
         self._clients_max = clients_max
         _make_directory(os.path.dirname(path) or ".", open_to_others=_has_others(allowed))
         self._lock = _take_lock(path)
+        self._is_passed = passed is not None
         try:
-            self._sock = _bind(path, 0o666 if _has_others(allowed) else 0o600)
+            self._sock = passed or _bind(path, 0o666 if _has_others(allowed) else 0o600)
         except BaseException:
             os.close(self._lock)
             raise
+        self._sock.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._sock, self._on_acceptable)
 
@@ -246,7 +258,8 @@ class ControlServer:
         for client in list(self.clients):
             client.close("the proxy is ending")
         try:
-            os.unlink(self.path)
+            if not self._is_passed:
+                os.unlink(self.path)
         except OSError:
             pass  # somebody removed it before
         os.close(self._lock)

@@ -17,6 +17,7 @@ import math
 import os
 import resource
 import signal
+import socket
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Protocol
@@ -44,7 +45,7 @@ from rdmaproxy.engine import (
     Totals,
 )
 from rdmaproxy.host_watch import HostWatch
-from rdmaproxy.notify import notify
+from smbdirect.service_manager import listening_sockets, notify
 
 EVENT_BUDGET = 64
 """Events of the engine taken in one wake-up, then control clients have a turn."""
@@ -170,7 +171,9 @@ class Daemon:
         self._draining = asyncio.Event()
         descriptors = raise_descriptor_limit()
         allowed = Allowed.of(self.config.allow_users, self.config.allow_groups)
-        self._server = ControlServer(self.path, allowed, self.config.control_clients, self)
+        self._server = ControlServer(
+            self.path, allowed, self.config.control_clients, self, passed=_passed_socket()
+        )
         watch = HostWatch(self._host_changed)
         try:
             self.engine.start()
@@ -460,3 +463,11 @@ def _whole(packet: dict[str, Any], name: str, otherwise: int | None = None) -> i
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 64:
         raise RequestFailed("EINVAL", f"{name} {value!r}: a number from 0 is wanted")
     return value
+
+
+def _passed_socket() -> socket.socket | None:
+    """The control socket, where the service manager listens for us."""
+    passed = listening_sockets()
+    for sock in passed[1:]:
+        sock.close()
+    return passed[0] if passed else None

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from smbdirect.service_manager import listening_sockets, notify, notify_reloading
 from smbserver import log as log_to
 from smbserver.config import Config, ConfigError
 from smbserver.control import ControlSocket, Operation, Refused
@@ -30,6 +31,7 @@ class Daemon:
     ) -> None:
         self._config = config
         self._reload = reload
+        self._passed = listening_sockets()
         guid = uuid.uuid4().bytes
         self._store = Store(0, config.store_directory, config.state_directory)
         self._routes = Routes(options, guid, self._store)
@@ -40,7 +42,7 @@ class Daemon:
             transports(config),
             proxy_path=config.general.rdma_proxy_socket,
             own_path=config.run_directory / "rdmaproxy",
-            announce=self._routes.announce_rdma,
+            announce=self._announce_rdma,
         )
         operations: dict[str, Operation] = {
             "status": self._status,
@@ -63,20 +65,39 @@ class Daemon:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         await self._control.start()
         try:
-            hosts = addresses(self._config)
-            ports = [port for kind, port in transports(self._config) if kind in ("tcp", "nbt")]
             self._routes.forget_the_dead()
             self._routes.prepare()
-            self._listener.listen([(host, port) for port in ports for host in hosts])
+            self._listen()
             self._rdma.start()
             log.info("listening on %s", ", ".join(self._tcp()))
+            self._routes.on_change = self._notify_status
+            notify("READY=1")
+            self._notify_status()
             await stop.wait()
         finally:
+            notify("STOPPING=1", "STATUS=ending sessions")
             await self._listener.close()
             await self._routes.stop()
             self._store.close()
             await self._rdma.close()
             await self._control.close()
+
+    def _listen(self) -> None:
+        """On what the service manager has opened for us, or else where the configuration says."""
+        for sock in self._passed:
+            self._listener.accept_from(sock)
+        if not self._passed:
+            hosts = addresses(self._config)
+            ports = [port for kind, port in transports(self._config) if kind in ("tcp", "nbt")]
+            self._listener.listen([(host, port) for port in ports for host in hosts])
+
+    def _announce_rdma(self, where: Sequence[str]) -> None:
+        self._routes.announce_rdma(where)
+        self._notify_status()
+
+    def _notify_status(self) -> None:
+        rdma = f"RDMA on {len(self._rdma.listening)} addresses" if self._rdma.listening else "TCP"
+        notify(f"STATUS={self._routes.clients} clients; {rdma}")
 
     def _tcp(self) -> list[str]:
         names = (sock.getsockname() for sock in self._listener.sockets)
@@ -147,11 +168,13 @@ class Daemon:
 
     def _take(self, config: Config) -> None:
         """Let a new configuration count. Addresses and ports stay as they are until a restart."""
+        notify_reloading()
         self._config = self._listener.config = config
         log_to.set_level(config.general.log_level)
         _say(config)
         self._routes.tell({"op": "reload"})
         log.info("read the configuration again")
+        notify("READY=1")
 
 
 def _say(config: Config) -> None:

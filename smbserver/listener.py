@@ -77,11 +77,15 @@ class Listener:
                 log.warning("cannot listen on %s port %d: %s", host, port, error.strerror)
                 failures.append(error)
                 continue
-            sock.setblocking(False)
-            self.sockets.append(sock)
-            self._spawn(self._accept(sock))
+            self.accept_from(sock)
         if addresses and not self.sockets:
             raise failures[0]
+
+    def accept_from(self, sock: socket.socket) -> None:
+        """Accept TCP connections from a socket that listens."""
+        sock.setblocking(False)
+        self.sockets.append(sock)
+        self._spawn(self._accept(sock))
 
     def admit(self, sock: socket.socket, facts: ChannelFacts) -> None:
         """Take a connection in, whatever carries it."""

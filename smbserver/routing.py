@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from smbdirect.channel_facts import ChannelFacts
@@ -148,7 +148,14 @@ class Routes:
         self._spare: WorkerProcess | None = None
         self._next = 0
         self._stopping = False
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when a client gets a worker, and when a worker has ended."""
         self._rdma: dict[str, Any] = {"op": "rdma", "addresses": []}
+
+    @property
+    def clients(self) -> int:
+        """Workers that serve somebody."""
+        return len(self.workers) - (self._spare is not None)
 
     def prepare(self) -> None:
         """Have a spare ready."""
@@ -169,6 +176,7 @@ class Routes:
             worker.guid = guid
             self._by_guid[guid] = worker
         asyncio.get_running_loop().call_soon(self.prepare)
+        self.on_change()
         return worker
 
     def remove(self, worker: WorkerProcess) -> None:
@@ -183,6 +191,7 @@ class Routes:
         self.remove(worker)
         self.workers.discard(worker)
         if not self._stopping:
+            self.on_change()
             self.forget_the_dead()
             self.tell({"op": "gone", "worker": worker.number})
             asyncio.get_running_loop().call_later(RESPAWN_DELAY, self.prepare)

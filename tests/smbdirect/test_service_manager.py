@@ -1,4 +1,4 @@
-"""sd_notify: what the service manager is told, in both kinds of addresses."""
+"""What the service manager is told, in both kinds of addresses, and the sockets that it passes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rdmaproxy.notify import notify
+from smbdirect.service_manager import listening_sockets, notify
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -27,3 +27,14 @@ def test_assignments_arrive_in_one_datagram(
 def test_without_a_manager_nothing_happens(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", name)
     notify("READY=1")
+
+
+@pytest.mark.parametrize(("pid", "count"), [("", ""), ("1", "1"), (str(os.getpid()), "x")])
+def test_sockets_for_another_process_are_not_ours(
+    pid: str, count: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LISTEN_PID", pid)
+    monkeypatch.setenv("LISTEN_FDS", count)
+    assert listening_sockets() == []
+    assert "LISTEN_FDS" not in os.environ
+    assert "LISTEN_PID" not in os.environ
