@@ -66,7 +66,7 @@ class BreakDelivery:
     def _look(
         self, connection: Connection, delivery: TcpDelivery, give_up: float, pause: float
     ) -> None:
-        if connection.closed:
+        if connection.closed or connection.channel.tcp_socket is None:  # closed, or just being so
             self.start()
             return
         if delivery.has_arrived and not connection.channel.waiting_bytes:

@@ -104,11 +104,14 @@ def test_a_deaf_one_is_ended_and_the_next_is_tried(clock: Clock) -> None:
     assert deaf.counters == {"channels_ended_deaf": 1, "reset": 1}
 
 
-def test_one_that_ends_meanwhile(clock: Clock) -> None:
+@pytest.mark.parametrize("only_its_socket", [False, True])
+def test_one_that_ends_meanwhile(clock: Clock, only_its_socket: bool) -> None:
+    """The channel is closed a moment before the connection knows."""
     ending, other = Connection(False), Connection(True)
     deliver(ending, other)
     clock.run(0.02)
-    ending.closed = True
+    ending.channel.tcp_socket = None
+    ending.closed = not only_its_socket
     clock.run(0.3)
     assert other.sent == 1
     assert not ending.counters
