@@ -45,7 +45,7 @@ from rdmaproxy.engine import (
     Totals,
 )
 from rdmaproxy.host_watch import HostWatch
-from smbdirect.service_manager import listening_sockets, notify
+from smbdirect.sd_daemon import listening_sockets, notify
 
 EVENT_BUDGET = 64
 """Events of the engine taken in one wake-up, then control clients have a turn."""

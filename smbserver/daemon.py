@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from smbdirect.service_manager import listening_sockets, notify, notify_reloading
+from smbdirect.sd_daemon import listening_sockets, notify, notify_reloading
 from smbserver import log as log_to
 from smbserver.config import Config, ConfigError
 from smbserver.control import ControlSocket, Operation, Refused

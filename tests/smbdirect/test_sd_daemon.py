@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from smbdirect.service_manager import listening_sockets, notify
+from smbdirect.sd_daemon import listening_sockets, notify
 
 
 @pytest.mark.parametrize("abstract", [False, True])

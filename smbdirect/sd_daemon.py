@@ -1,4 +1,4 @@
-"""What a service manager such as systemd and a daemon say to each other: sd_notify(3), sd_listen_fds(3)."""
+"""sd-daemon(3): what a service manager such as systemd and a daemon say to each other."""
 
 from __future__ import annotations
 
