@@ -102,6 +102,11 @@ class NtlmAcceptor(NTLMProxy):
                 raise
         return 0
 
+    @property
+    def _requires_mech_list_mic(self) -> bool:
+        """Only who protects his AUTHENTICATE_MESSAGE protects the list of mechanisms unasked: nobody does not."""
+        return self._complete and self._mic_expected
+
     def _reset_ntlm_crypto_state(self, outgoing: bool = True) -> None:
         """Without extended session security, as anonymous clients have it, both directions share a stream."""
         if self._context_attr & NegotiateFlags.extended_session_security:

@@ -7,8 +7,10 @@ import pytest
 import spnego
 from hypothesis import given
 from hypothesis import strategies as st
+from spnego._context import GSSMech
 from spnego._ntlm_raw.crypto import rc4k
 from spnego._ntlm_raw.messages import Authenticate, Negotiate, NegotiateFlags
+from spnego._spnego import NegTokenInit, NegTokenResp
 
 from smbserver.auth.acceptor import ACCEPT_COMPLETED, MAX_LEGS, Acceptor, initial_token
 from smbserver.auth.passdb import Passdb
@@ -84,15 +86,20 @@ def test_guest(passdb: Passdb) -> None:
     assert not acceptor.session_key
 
 
-def test_anonymous(passdb: Passdb) -> None:
+@pytest.mark.parametrize("spnego", [False, True])
+def test_anonymous(passdb: Passdb, spnego: bool) -> None:
     """What smbclient sends: no extended session security, one zero for a response, a key encrypted with zeros."""
     acceptor = acceptor_of(passdb)
-    acceptor.step(Negotiate(FLAGS).pack())
+    first = Negotiate(FLAGS).pack()
     key = bytes(range(16))
-    token = Authenticate(
+    second = Authenticate(
         FLAGS, b"\0", b"", encrypted_session_key=rc4k(bytes(16), key), workstation="client"
-    )
-    acceptor.step(token.pack())
+    ).pack()
+    if spnego:
+        first = NegTokenInit([GSSMech.ntlm.value], mech_token=first).pack()
+        second = NegTokenResp(response_token=second).pack()
+    acceptor.step(first)
+    acceptor.step(second)
     assert acceptor.user == User("nobody", user_id("nobody"), anonymous=True)
     assert acceptor.session_key == key
 
