@@ -28,6 +28,7 @@ from smbserver.lease import Wish
 from smbserver.open import MAX_OPENS, Open
 from smbserver.oplock import Attempt, MustWait
 from smbserver.pipes.pipe import open_pipe
+from smbserver.quota_file import is_quota_file, open_quota_file
 from smbserver.vfs import dos_attributes as dos
 from smbserver.vfs.directory import Directory
 from smbserver.vfs.dos_attributes import read_dos_attributes
@@ -161,7 +162,9 @@ def _serve(call: Call, wanted: _Wanted) -> Reply:
     if len(call.session.opens) >= MAX_OPENS:
         raise StatusError(NtStatus.INSUFFICIENT_RESOURCES)
     if share is None:
-        return _open_pipe(call, wanted)
+        return _answer_special(call, wanted, _open_pipe(call, wanted))
+    if is_quota_file(wanted.name):
+        return _answer_special(call, wanted, open_quota_file(call.tree, wanted.desired))
     try:
         with WATCHES.meaning(0):  # the attributes of a new file are part of its making
             opened, action = _open(call, share, wanted)
@@ -182,12 +185,16 @@ def _serve(call: Call, wanted: _Wanted) -> Reply:
     return reply
 
 
-def _open_pipe(call: Call, wanted: _Wanted) -> Reply:
+def _open_pipe(call: Call, wanted: _Wanted) -> Open:
     assert call.tree is not None
-    assert call.session is not None
     granted = access.grant(wanted.desired, wanted.maximal)
     config = call.connection.service.config
-    opened = open_pipe(call.tree, config, wanted.request.name, granted)
+    return open_pipe(call.tree, config, wanted.request.name, granted)
+
+
+def _answer_special(call: Call, wanted: _Wanted, opened: Open) -> Reply:
+    """For what is no file: it is never made, and nothing of it is cached."""
+    assert call.session is not None
     opened.create_action = int(CreateAction.OPENED)
     call.session.opens[opened.volatile_id] = opened
     call.chain.open = opened

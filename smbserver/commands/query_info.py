@@ -15,6 +15,7 @@ from smbserver.dispatch import Reply
 from smbserver.extended_attributes import read_extended_attributes
 from smbserver.identity import as_user
 from smbserver.open import Open
+from smbserver.quota_file import QuotaFile
 from smbserver.vfs.errors import status_of
 from smbserver.vfs.metadata import Metadata
 from smbserver.vfs.share import Share
@@ -80,10 +81,16 @@ def serve(call: Call) -> Reply:
             case InfoType.SECURITY:
                 return _serve_security(opened, request)
             case InfoType.QUOTA:
-                raise StatusError(NtStatus.NOT_SUPPORTED)
+                raise StatusError(_no_quota(opened))
     except OSError as error:
         raise StatusError(status_of(error)) from error
     raise StatusError(NtStatus.INVALID_PARAMETER)
+
+
+def _no_quota(opened: Open) -> NtStatus:
+    """[MS-SMB2] 3.3.5.20.4: the list is empty; other files than its own have none."""
+    is_its_own = isinstance(opened.handle, QuotaFile)
+    return NtStatus.NO_MORE_ENTRIES if is_its_own else NtStatus.INVALID_HANDLE
 
 
 def _row(table: dict[int, _Row], request: QueryInfoRequest) -> _Row:

@@ -10,6 +10,9 @@ from smbserver.wire.status import NtStatus, StatusError
 MAX_COMPONENT_BYTES = 255
 """NAME_MAX of Linux file systems, in bytes of UTF-8."""
 
+QUOTA_STREAM = "$Q"
+"""The only stream that is an index and is opened as one: of the file that stands for a volume's quotas."""
+
 _REFUSED = re.compile(r'[\x00-\x1f"*/<>?|]')
 """Characters of wildcards and of other systems' paths; `:` parts streams and is looked at apart."""
 
@@ -83,6 +86,8 @@ def _split_stream(last: str) -> tuple[str, str, str]:
         raise StatusError(NtStatus.OBJECT_NAME_INVALID)
     if kind == "$INDEX_ALLOCATION" and stream.upper() in ("", "$I30"):
         return base, "", "directory"
+    if kind == "$INDEX_ALLOCATION" and stream.upper() == QUOTA_STREAM:
+        return base, QUOTA_STREAM, ""
     if kind != "$DATA" or not is_encodable(stream):
         raise StatusError(NtStatus.OBJECT_NAME_INVALID)
     return base, stream, "" if stream else "file"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pwd
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -32,9 +33,10 @@ def our_server(
         password=PASSWORD,
         options=(*GLOBAL_OPTIONS, *options, *folder.sections()),
     )
-    made.prepare()
+    made.folder.mkdir(mode=0o700)
+    passdb = Passdb(made.folder / "smbpasswd")
     for name in accounts.names:
-        Passdb(made.folder / "smbpasswd").set_password(name, PASSWORD)
+        passdb.set_password(name, PASSWORD, pwd.getpwnam(name).pw_uid)
     with own_server.running(made):
         yield made
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from smbserver import access
 from smbserver.commands import query_info
 from smbserver.dispatch import Reply
+from smbserver.session import User
+from smbserver.vfs import dos_attributes as dos
 from smbserver.wire import file_information as info
 from smbserver.wire import filesystem_information as fs
 from smbserver.wire.create import CreateDisposition
@@ -153,7 +155,7 @@ def test_the_file_system(server: Server, file_id: FileId) -> None:
         (InfoType.FILE, C.FILE_RENAME, NtStatus.INVALID_INFO_CLASS),
         (InfoType.FILE, 200, NtStatus.INVALID_INFO_CLASS),
         (InfoType.FILESYSTEM, 99, NtStatus.INVALID_INFO_CLASS),
-        (InfoType.QUOTA, 0, NtStatus.NOT_SUPPORTED),
+        (InfoType.QUOTA, 0, NtStatus.INVALID_HANDLE),
         (9, 0, NtStatus.INVALID_PARAMETER),
     ],
 )
@@ -201,3 +203,17 @@ def test_only_refusals_come_out(
     except (StatusError, Malformed):
         return
     assert len(data(reply)) <= room
+
+
+def test_the_file_of_quotas(server: Server) -> None:
+    name = "$Extend\\$Quota:$Q:$INDEX_ALLOCATION"
+    server.session.user = User("somebody", 12345)
+    server.refuses_create(NtStatus.ACCESS_DENIED, name, access.READ_DATA)
+    server.session.user = User("root", 0)
+    created = server.create(name, access.READ_DATA, create_disposition=CreateDisposition.OPEN)
+    assert created.file_attributes == dos.HIDDEN | dos.SYSTEM | dos.DIRECTORY | dos.ARCHIVE
+    assert not created.creation_time
+    wanted = QueryInfoRequest(InfoType.QUOTA, 0, created.file_id)
+    server.refuses(NtStatus.NO_MORE_ENTRIES, query_info, wanted)
+    server.refuses_create(NtStatus.ACCESS_DENIED, name, access.DELETE)
+    server.close(created.file_id)
