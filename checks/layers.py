@@ -41,8 +41,11 @@ RANKS = (
     (r"engine\w*", 9),
     # The worker's own path: of the engine it knows the frames, nothing else.
     (r"smb2_wire", 0),
-    (r"smb2_(window|opens|ranges)", 1),
-    (r"smb2_reader", 9),
+    (r"smb2_(window|opens)", 1),
+    (r"smb2_ranges", 2),
+    (r"smb2_quick\.h", 3),
+    (r"smb2_(request|commands)", 9),
+    (r"smb2_(read|write|quick)\.c", 10),
 )
 VERBS_HEADERS = re.compile(r"^(infiniband|rdma)/")
 VERBS_FILES = re.compile(r"^(fabric_)?verbs")

@@ -1,4 +1,4 @@
-"""Builds `smbserver._smb2`, the worker's own path for READ, as an extension module (cffi, API mode).
+"""Builds `smbserver._smb2`, the worker's own path for READ and WRITE, as an extension module (cffi, API mode).
 
 It is a module apart from the engine: no RDMA library may ever be mapped into a worker.
 """
@@ -26,7 +26,7 @@ ffibuilder = FFI()
 ffibuilder.cdef((CSRC / "smb2.cdef").read_text())
 ffibuilder.set_source(
     "smbserver._smb2",
-    '#include "smb2_reader.h"',
+    '#include "smb2_quick.h"',
     sources=sources(),
     include_dirs=[str(CSRC)],
     depends=[str(header.relative_to(ROOT)) for header in sorted(CSRC.glob("*.h"))],

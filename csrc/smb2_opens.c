@@ -50,10 +50,15 @@ void smb2_opens_remove(struct smb2_opens *opens, struct smb2_open *open)
 
 	while (*link && *link != open)
 		link = &(*link)->next;
-	if (*link) {
-		*link = open->next;
+	if (!*link)
+		return;
+	*link = open->next;
+	if (!open->requests && !open->earlier_requests) {
 		free(open);
+		return;
 	}
+	open->fd = -1;
+	open->removed = true;
 }
 
 struct smb2_open *smb2_opens_find(struct smb2_opens *opens, uint64_t volatile_id)
@@ -63,4 +68,27 @@ struct smb2_open *smb2_opens_find(struct smb2_opens *opens, uint64_t volatile_id
 	while (open && open->volatile_id != volatile_id)
 		open = open->next;
 	return open;
+}
+
+uint16_t smb2_open_begin(struct smb2_open *open)
+{
+	open->requests++;
+	return open->channel_sequence;
+}
+
+void smb2_open_end(struct smb2_open *open, uint16_t sequence)
+{
+	if (sequence == open->channel_sequence)
+		open->requests--;
+	else
+		open->earlier_requests--;
+	if (open->removed && !open->requests && !open->earlier_requests)
+		free(open);
+}
+
+void smb2_open_advance(struct smb2_open *open, uint16_t sequence)
+{
+	open->earlier_requests += open->requests;
+	open->requests = 0;
+	open->channel_sequence = sequence;
 }

@@ -17,14 +17,12 @@ int smb2_ranges_take(struct smb2_ranges *ranges, const void *owner)
 		return -1;
 	number = ranges->free[--ranges->free_count];
 	ranges->ranges[number].owner = owner;
+	ranges->ranges[number].waiting.open = NULL;
 	return number;
 }
 
-bool smb2_ranges_give_back(struct smb2_ranges *ranges, uint64_t number, const void *owner)
+void smb2_ranges_give_back(struct smb2_ranges *ranges, int number)
 {
-	if (number >= ranges->count || ranges->ranges[number].owner != owner || !owner)
-		return false;
 	ranges->ranges[number].owner = NULL;
 	ranges->free[ranges->free_count++] = (uint8_t)number;
-	return true;
 }

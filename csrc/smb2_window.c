@@ -49,17 +49,24 @@ static void turn(struct smb2_window *window, uint64_t id)
 	window->used[place / WORD] ^= UINT64_C(1) << place % WORD;
 }
 
-bool smb2_window_take(struct smb2_window *window, uint64_t id, uint32_t charge)
+bool smb2_window_may_take(const struct smb2_window *window, uint64_t id, uint32_t charge)
 {
 	if (id < window->low || id >= window->high || charge > window->high - id)
+		return false;
+	for (uint64_t one = id; window->ahead && one < id + charge; one++)
+		if (is_used(window, one))
+			return false;
+	return true;
+}
+
+bool smb2_window_take(struct smb2_window *window, uint64_t id, uint32_t charge)
+{
+	if (!smb2_window_may_take(window, id, charge))
 		return false;
 	if (id == window->low && !window->ahead) {
 		window->low += charge;
 		return true;
 	}
-	for (uint64_t one = id; one < id + charge; one++)
-		if (is_used(window, one))
-			return false;
 	for (uint64_t one = id; one < id + charge; one++)
 		turn(window, one);
 	window->ahead += charge;

@@ -21,7 +21,10 @@ struct smb2_window {
 struct smb2_window *smb2_window_create(uint32_t limit, uint64_t first);
 void smb2_window_destroy(struct smb2_window *window);
 
-/* Uses `charge` ids; false, and nothing is used, if one of them was used before or never granted. */
+/* Whether `charge` ids from this one on were granted and none was used before. */
+bool smb2_window_may_take(const struct smb2_window *window, uint64_t id, uint32_t charge);
+
+/* Uses them; false, and nothing is used, if they may not be. */
 bool smb2_window_take(struct smb2_window *window, uint64_t id, uint32_t charge);
 
 /* Credits for a response: what is wanted, within the limit; at least one if the client has none. */

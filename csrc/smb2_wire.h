@@ -1,5 +1,5 @@
 /*
- * The fields of SMB2 that a READ consists of ([MS-SMB2] 2.2.1.2, 2.2.19, 2.2.20), as offsets in its message.
+ * The fields of SMB2 that READ and WRITE consist of ([MS-SMB2] 2.2.1.2, 2.2.19 to 2.2.22), as offsets in the message.
  *
  * All numbers are little-endian and stand at any address.
  */
@@ -26,6 +26,7 @@ enum {
 	SMB2_SIGNATURE = 48,
 
 	SMB2_READ = 0x0008,
+	SMB2_WRITE = 0x0009,
 
 	SMB2_FLAG_RESPONSE = 0x00000001,
 	SMB2_FLAG_PRIORITY = 0x00000070,
@@ -46,9 +47,28 @@ enum {
 	SMB2_READ_DATA_LENGTH = SMB2_HEADER_SIZE + 4,
 	SMB2_READ_DATA_REMAINING = SMB2_HEADER_SIZE + 8,
 	SMB2_READ_RESPONSE_END = SMB2_HEADER_SIZE + 16,
+
+	SMB2_WRITE_REQUEST_SIZE = 49,
+	SMB2_WRITE_DATA_OFFSET = SMB2_HEADER_SIZE + 2,
+	SMB2_WRITE_LENGTH = SMB2_HEADER_SIZE + 4,
+	SMB2_WRITE_OFFSET = SMB2_HEADER_SIZE + 8,
+	SMB2_WRITE_PERSISTENT = SMB2_HEADER_SIZE + 16,
+	SMB2_WRITE_VOLATILE = SMB2_HEADER_SIZE + 24,
+	SMB2_WRITE_CHANNEL = SMB2_HEADER_SIZE + 32,
+	SMB2_WRITE_REMAINING = SMB2_HEADER_SIZE + 36,
+	SMB2_WRITE_INFO_OFFSET = SMB2_HEADER_SIZE + 40,
+	SMB2_WRITE_INFO_LENGTH = SMB2_HEADER_SIZE + 42,
+	SMB2_WRITE_FLAGS = SMB2_HEADER_SIZE + 44,
+	SMB2_WRITE_REQUEST_END = SMB2_HEADER_SIZE + 48,
+
+	SMB2_WRITE_UNBUFFERED = 0x00000002,
+
+	SMB2_WRITE_RESPONSE_SIZE = 17,
+	SMB2_WRITE_COUNT = SMB2_HEADER_SIZE + 4,
+	SMB2_WRITE_RESPONSE_END = SMB2_HEADER_SIZE + 16,
 };
 
-/* Channel of a READ: how the client's memory is named, and who ends the access to it. */
+/* Channel: how the client's memory is named, and who ends the access to it. */
 enum smb2_channel {
 	SMB2_CHANNEL_NONE = 0,
 	SMB2_CHANNEL_RDMA_V1 = 1,

@@ -124,8 +124,7 @@ class Channel:
         """`_rest` may hold whole frames, which go first."""
         self._on_message: Callable[[memoryview], None] = self._enqueue
         self._on_closed: Callable[[ChannelClosed], None] | None = None
-        self._paused = False
-        self._delivering = False
+        self._paused = self._delivering = False
         self._held = True
         """Nothing is delivered now: not started, paused or ended."""
         self._received: deque[memoryview] = deque()

@@ -1,4 +1,4 @@
-"""What cffi makes of csrc/smb2.cdef; `smbserver.credits`, `quick_open` and `quick_reads` are its typed faces."""
+"""What cffi makes of csrc/smb2.cdef; `smbserver.credits` and `smbserver.quick` are its typed faces."""
 
 from typing import Any
 

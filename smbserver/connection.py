@@ -21,7 +21,7 @@ from smbserver.commands import negotiate
 from smbserver.credits import MessageWindow
 from smbserver.dispatch import Call, Chain, Dispatcher, Reply, refusal
 from smbserver.preauth import PreauthHash
-from smbserver.quick_reads import QuickReads
+from smbserver.quick import Quick
 from smbserver.session import Binding, Session, SessionState
 from smbserver.wire import smb1, transform
 from smbserver.wire.errors import Malformed
@@ -110,7 +110,7 @@ class Connection:
         self.authentications: dict[int, Authentication] = {}
         self.pool: Pool | None = None
         """The worker's memory, once it is attached to this RDMA channel."""
-        self.quick = QuickReads(self)
+        self.quick = Quick(self)
         self.closed = False
         self._pending: dict[int, tuple[Call, asyncio.Future[Reply] | None, bool]] = {}
         self._requests = 0
@@ -328,6 +328,13 @@ class Connection:
             parts = [sealed.cipher.seal(sealed.id, parts)]
         self._send(parts, writes, invalidate, marks)
 
+    def refuse_later(self, header: bytes, error: StatusError, token: int | None) -> None:
+        """The answer to a request that was begun in C, after what C has sent; `token` must be invalidated."""
+        chain = Chain(self, [])
+        call = Call(self, Header.parse(header), memoryview(header), chain, invalidate=token)
+        chain.replies.append((call, refusal(call, error)))
+        asyncio.get_running_loop().call_soon(self.respond, chain)
+
     def _fit(self, replies: list[tuple[Call, Reply]]) -> list[tuple[Call, Reply]]:
         """Refuse what is longer inline than an SMB Direct peer takes ([MS-SMBD] 3.1.5.4)."""
         room = self.channel.facts.max_fragmented_send_size - SEALED_OVERHEAD
@@ -451,7 +458,7 @@ class Connection:
             self._deadline = None
         binding.session.bindings[self] = binding
         self.bindings[binding.session.id] = binding
-        self.quick.bind(self, binding.session)
+        self.quick.bind(binding.session)
         self.channel.receive_limit = self.channel.facts.max_fragmented_receive_size
 
     def forget(self, session: Session) -> None:
@@ -467,7 +474,7 @@ class Connection:
         pool = self.service.pool
         await self.channel.attach(pool)
         self.pool = pool
-        self.quick.use(self.service.quick_ranges, self.dialect)
+        self.quick.use(self.service.quick_ranges)
 
     # The end
 

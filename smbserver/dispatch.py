@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from smbserver import quick_reads
+from smbserver import quick
 from smbserver.wire.errors import ErrorResponse, Malformed
 from smbserver.wire.header import Command, Header
 from smbserver.wire.status import NtStatus, StatusError
@@ -304,7 +304,7 @@ def _find_open(row: Row, call: Call) -> None:
     chain.open = call.open
     if call.open.is_replay_eligible:
         call.open.is_replay_eligible = False
-        quick_reads.admit(call.open)
+        quick.admit(call.open, call.connection.service.caching)
     if call.connection.counts_sequences:
         _begin_on_open(row, call, call.open)
 

@@ -77,7 +77,7 @@ def attach(store: Store) -> None:
     """Keep locks in this store from now on, and be woken by others."""
     global _store, _records, _transaction, _hints
     _store, _records = store, store.shared.records("locks")
-    _transaction, _hints = store.shared.transaction, store.hints
+    _transaction, _hints = store.shared.transaction, store.hints("locks")
     store.notifier.on("unlocked", _on_unlocked)
     store.on_worker_gone.append(_on_worker_gone)
 
@@ -209,7 +209,7 @@ async def until_changed(opened: Open) -> None:
 
 def forget(store: Store, is_dead: Callable[[int], bool]) -> None:
     """Remove the ranges of dead workers, and count anew what stands in `hints`."""
-    records, hints = store.shared.records("locks"), store.hints
+    records, hints = store.shared.records("locks"), store.hints("locks")
     with store.shared.transaction:
         counts: dict[int, int] = {}
         for record, found in list(records.scan()):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from smbserver import access, quick_reads, share_modes
+from smbserver import access, quick, share_modes
 from smbserver.identity import acting_for
 from smbserver.vfs.directory import Directory
 from smbserver.vfs.file import File
@@ -18,7 +18,7 @@ from smbserver.vfs.stream import Stream
 if TYPE_CHECKING:
     from smbserver.commands.change_notify import Notifier
     from smbserver.durable.record import Durability
-    from smbserver.quick_reads import QuickOpen
+    from smbserver.quick import QuickOpen
     from smbserver.tree import Tree
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Open:
     notifier: Notifier | None = None
     """What CHANGE_NOTIFY has begun to follow."""
     quick: QuickOpen | None = None
-    """What C knows of it (`quick_reads`); None: all its READs go by Python."""
+    """What C knows of it; None: all its requests go by Python."""
     on_close: list[Callable[[], None]] = field(default_factory=list)
     """What ends with the open: its locks, and who waits for something of it."""
     lock_sequences: dict[int, int] = field(default_factory=dict)
@@ -132,13 +132,15 @@ class Open:
         [MS-SMB2] 3.3.5.2.10.
         """
         ahead = (sequence - self.channel_sequence) & 0xFFFF
-        if ahead > 0x7FFF or (is_replay and self.earlier_requests):
+        quick = self.quick
+        earlier = self.earlier_requests + (0 if quick is None else quick.earlier_requests)
+        if ahead > 0x7FFF or (is_replay and earlier):
             return False
         if ahead:
             self.earlier_requests += self.requests
             self.requests, self.channel_sequence = 0, sequence
-            if self.quick is not None:
-                self.quick.begin_sequence(sequence)
+            if quick is not None:
+                quick.begin_sequence(sequence)
         self.requests += 1
         return True
 
@@ -154,7 +156,7 @@ class Open:
         if self._closed:
             return
         self._closed = True
-        quick_reads.withdraw(self)
+        quick.withdraw(self)
         for callback in list(self.on_close):
             callback()
         # Both know the open: left in a circle, it would keep the share's folder open until the collector comes.

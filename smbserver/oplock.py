@@ -13,15 +13,14 @@ another to break it.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
-import struct
 from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from smbserver import lease
 from smbserver.break_delivery import BreakDelivery
+from smbserver.caching_table import CachingTable, prefix_of
 from smbserver.durable.record import Cached
 from smbserver.lease import HANDLE, READ, WRITE, Holding, Wish
 from smbserver.store import KEEPER
@@ -36,13 +35,10 @@ if TYPE_CHECKING:
     from smbserver.service import Service
     from smbserver.session import Session
     from smbserver.share_modes import Key
-    from smbserver.store import Store, Table
 
 BREAK_DEADLINE = 35.0
 """Seconds that a client has to acknowledge a break; what Windows gives."""
 
-_FILE = struct.Struct(">QQ8s")
-_OWNER = struct.Struct(">HQ")
 _UNASKED = 0xFFFFFFFFFFFFFFFF
 """MessageId of what no request asked for."""
 
@@ -76,7 +72,7 @@ class Caching:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._store = service.store
-        self._table = table_of(self._store)
+        self._table = CachingTable(self._store)
         self._holdings: dict[int, Holding] = {}
         self._leases: dict[tuple[bytes, bytes], Holding] = {}
         self._of_open: dict[Open, Holding] = {}
@@ -110,7 +106,7 @@ class Caching:
 
     def admit(self, attempt: Attempt) -> int:
         """The state to grant; breaks what stands in the way."""
-        found = self._records(attempt.file) if self.in_use else ()
+        found = self._table.of(attempt.file) if self.in_use else ()
         others = [one for one in found if not _same_lease(one[1], attempt)]
         if not lease.touches_nothing(attempt.rights):
             waits = False
@@ -226,11 +222,12 @@ class Caching:
         del self._holdings[holding.number]
         if holding.is_lease:
             del self._leases[holding.client_guid, holding.lease_key]
-        self._table.delete(self._key(holding))
+        self._table.delete(holding.file, (self._store.worker, holding.number))
 
     def _publish(self, holding: Holding) -> None:
         self._table.put(
-            self._key(holding),
+            holding.file,
+            (self._store.worker, holding.number),
             {
                 "worker": self._store.worker,
                 "state": holding.state,
@@ -242,27 +239,29 @@ class Caching:
         )
         for opened in holding.opens:
             self._service.durable_opens.changed(opened)
-
-    def _key(self, holding: Holding) -> bytes:
-        return _prefix(holding.file) + _OWNER.pack(self._store.worker, holding.number)
-
-    def _records(self, file: Key) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
-        prefix = _prefix(file)
-        for key, record in list(self._table.scan(prefix)):
-            worker, number = _OWNER.unpack_from(key, len(prefix))
-            yield (worker, number), record
+            if opened.quick is not None:
+                opened.quick.be_alone(bool(holding.state & WRITE))
 
     # 3. what others did
 
     def modified(self, opened: Open) -> None:
         """The data has changed: nobody else may go on reading what he keeps of it."""
         mine = self._of_open.get(opened)
-        if mine is None or mine.state & WRITE:
+        if mine is None or mine.state & WRITE or not self.readers(opened)[0]:
             return
-        for owner, record in self._records(opened.file.key):
+        for owner, record in self._table.of(opened.file.key):
             own = owner == (self._store.worker, mine.number)
             if record["state"] & READ and not (own and mine.is_lease):
                 self._break(opened.file.key, owner, 0)
+
+    def is_alone(self, opened: Open) -> bool:
+        """Whether nobody else can have cached what the open writes."""
+        mine = self._of_open.get(opened)
+        return mine is None or bool(mine.state & WRITE)
+
+    def readers(self, opened: Open) -> memoryview:
+        """One number in memory that all workers map; while it is nought nobody caches what the open writes."""
+        return self._table.readers(opened.file.key)
 
     def closing_handles(self, opened: Open) -> bool:
         """Ask all others to close handles that they only keep, before a rename; True: wait for them."""
@@ -270,7 +269,7 @@ class Caching:
         if mine is None or not mine.is_lease:
             return False
         waits = False
-        for owner, record in self._records(opened.file.key):
+        for owner, record in self._table.of(opened.file.key):
             if record["state"] & HANDLE and owner != (self._store.worker, mine.number):
                 self._break(opened.file.key, owner, record["state"] & ~HANDLE)
                 waits |= owner[0] != KEEPER
@@ -375,8 +374,8 @@ class Caching:
     def watch(self, file: Key) -> Awaitable[None]:
         """Done when somebody has given up something of the file from now on."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(_prefix(file), []).append(future)
-        return self._until(_prefix(file), future)
+        self._waiting.setdefault(prefix_of(file), []).append(future)
+        return self._until(prefix_of(file), future)
 
     async def _until(self, prefix: bytes, future: asyncio.Future[None]) -> None:
         try:
@@ -394,7 +393,7 @@ class Caching:
 
     def tell(self, worker: int, file: Key | None) -> None:
         """Wake what waits for the file in a worker; None: whatever waits there."""
-        prefix = b"" if file is None else _prefix(file)
+        prefix = b"" if file is None else prefix_of(file)
         if worker == self._store.worker:
             self._wake(prefix)
         else:
@@ -418,15 +417,11 @@ class Caching:
         self._wake(bytes.fromhex(packet["file"]))
 
 
-def table_of(store: Store) -> Table:
-    """Where all workers tell what their clients hold."""
-    return store.shared.table("caching", owned=True)
-
-
-def keep(table: Table, file: Key, number: int, cached: Cached, client_guid: bytes) -> None:
+def keep(table: CachingTable, file: Key, number: int, cached: Cached, client_guid: bytes) -> None:
     """Publish what an open may cache whose client is away."""
     table.put(
-        _prefix(file) + _OWNER.pack(KEEPER, number),
+        file,
+        (KEEPER, number),
         {
             "worker": KEEPER,
             "state": cached.state,
@@ -438,15 +433,9 @@ def keep(table: Table, file: Key, number: int, cached: Cached, client_guid: byte
     )
 
 
-def give_back(table: Table, file: Key, number: int) -> None:
+def give_back(table: CachingTable, file: Key, number: int) -> None:
     """Nothing is kept for that open any more."""
-    table.delete(_prefix(file) + _OWNER.pack(KEEPER, number))
-
-
-def _prefix(file: Key) -> bytes:
-    device, inode, stream = file
-    name = hashlib.blake2b(stream.encode(), digest_size=8).digest() if stream else bytes(8)
-    return _FILE.pack(device, inode, name)
+    table.delete(file, (KEEPER, number))
 
 
 def _same_lease(record: dict[str, Any], attempt: Attempt) -> bool:

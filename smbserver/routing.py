@@ -21,6 +21,7 @@ from typing import Any
 
 from smbdirect.channel_facts import ChannelFacts
 from smbserver import locks, share_modes
+from smbserver.caching_table import CachingTable
 from smbserver.durable.expiry import Expiry
 from smbserver.durable.parked import Parked
 from smbserver.durable.persistent import PersistentOpens
@@ -204,6 +205,7 @@ class Routes:
         self._store.shared.forget(is_dead)
         share_modes.forget(self._store, is_dead)
         locks.forget(self._store, is_dead)
+        CachingTable(self._store).count_anew()
         self._store.settle_wills()
 
     def _end_the_expired(self) -> bool:

@@ -15,7 +15,7 @@ from smbserver.auth.passdb import Passdb
 from smbserver.durable.opens import DurableOpens
 from smbserver.durable.replay import Replays
 from smbserver.oplock import Caching
-from smbserver.quick_reads import Ranges
+from smbserver.quick import Ranges
 from smbserver.session import SessionState
 from smbserver.store import Store
 from smbserver.wire import filetime
@@ -66,7 +66,7 @@ class Service:
 
     @property
     def quick_ranges(self) -> Ranges:
-        """The pool's part for READs that are answered in C."""
+        """The pool's part for what is served in C."""
         if self._quick_ranges is None:
             self._quick_ranges = Ranges(self.pool)
         return self._quick_ranges

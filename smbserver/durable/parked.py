@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from smbserver import locks, oplock, share_modes
+from smbserver.caching_table import CachingTable
 from smbserver.durable.record import VERSION, Record
 from smbserver.durable.request import NO_GUID
 
@@ -29,7 +30,7 @@ class Parked:
         self._opens = store.shared.table("parked", version=VERSION)
         self._by_file = store.shared.records("parked by file")
         self._by_guid = store.shared.records("parked by create guid")
-        self._caching = oplock.table_of(store)
+        self._caching = CachingTable(store)
 
     def find(self, persistent_id: int) -> Record | None:
         """None: there is none, or its client is not away."""

@@ -88,6 +88,7 @@ class Store:
         self.folder = folder if folder is not None else self._temporary()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._state = state if state is not None else self.folder
+        self._hints: dict[str, memoryview] = {}
         self.presence = Presence(self.folder / "presence")
         self.notifier = Notifier(self.worker, self.folder)
         self.on_worker_gone: list[Callable[[int], None]] = []
@@ -115,12 +116,13 @@ class Store:
         """Whether there is a database on disk; most servers never need one."""
         return "kept" in self.__dict__ or (self._state / "kept").exists()
 
-    @cached_property
-    def hints(self) -> memoryview:
+    def hints(self, name: str) -> memoryview:
         """Numbers in memory that all workers map: how many records there are, told without a look at a table."""
-        with (self.folder / "hints").open("a+b") as file:
-            os.posix_fallocate(file.fileno(), 0, HINTS * 4)
-            return memoryview(mmap.mmap(file.fileno(), HINTS * 4)).cast("I")
+        if name not in self._hints:
+            with (self.folder / f"hints-{name}").open("a+b") as file:
+                os.posix_fallocate(file.fileno(), 0, HINTS * 4)
+                self._hints[name] = memoryview(mmap.mmap(file.fileno(), HINTS * 4)).cast("I")
+        return self._hints[name]
 
     def session_id(self) -> int:
         """A number that no other session of this server has now, unless this worker made a million since."""

@@ -1,4 +1,4 @@
-"""READs answered in C: the same answers as Python's, byte for byte, and what they must never touch."""
+"""READs and WRITEs served in C: the same answers as Python's, byte for byte, and what they must never touch."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smbserver import client, quick_reads
+from smbserver import client
+from smbserver import quick as quick_path
 from smbserver.client import Open, Options, Tree
-from smbserver.quick_reads import INLINE_MAX, QuickReads
+from smbserver.payload import MAX_WRITTEN
+from smbserver.quick import INLINE_MAX, Quick
+from smbserver.wire.create import OplockLevel
 from smbserver.wire.file_id import FileId
 from smbserver.wire.header import Command, Header, HeaderFlags
 from smbserver.wire.lock import LockElement, LockFlags
+from smbserver.wire.oplock_break import OplockBreak, parse_break
 from smbserver.wire.read import ReadRequest
 from smbserver.wire.status import NtStatus, StatusError
+from smbserver.wire.write import WriteRequest
 from tests.effort import tries
 
 from .in_process import InProcess, in_loop, serving
@@ -31,12 +36,12 @@ CONTENT = bytes(range(251)) * 1000
 
 @contextlib.asynccontextmanager
 async def opened(
-    running: InProcess, options: Options | None = None
-) -> AsyncIterator[tuple[client.Session, Open, QuickReads]]:
+    running: InProcess, options: Options | None = None, name: str = "file"
+) -> AsyncIterator[tuple[client.Session, Open, Quick]]:
     """A file opened on a connection of its own, and that connection's reader."""
     session = await running.session(options)
     (connection,) = (one for one in running.service.connections if session.id in one.bindings)
-    async with await session.tree("share") as tree, await tree.create("file") as file:
+    async with await session.tree("share") as tree, await tree.create(name) as file:
         await file.read(
             0, 1
         )  # the first request goes by Python: it shows that the client knows the FileId
@@ -45,10 +50,11 @@ async def opened(
 
 def content(folder: Path) -> None:
     (folder / "share").mkdir()
-    (folder / "share" / "file").write_bytes(CONTENT)
+    for name in ("file", "other"):
+        (folder / "share" / name).write_bytes(CONTENT)
 
 
-async def answers(file: Open, requests: list[tuple[Header, ReadRequest]]) -> list[bytes]:
+async def answers(file: Open, requests: list[tuple[Header, Request]]) -> list[bytes]:
     """The responses, without what differs from session to session."""
     session = file.tree.session
     connection = session.channels[0].connection
@@ -56,7 +62,7 @@ async def answers(file: Open, requests: list[tuple[Header, ReadRequest]]) -> lis
     for header, request in requests:
         made = dataclasses.replace(header, session_id=session.id, tree_id=file.tree.id)
         aimed = dataclasses.replace(request, file_id=file.file_id)
-        charge = max(1, -(-request.length // 65536))
+        charge = max(1, -(-length_of(request) // 65536))
         (sent,) = await connection.send([client.connection.Request(made, (aimed.pack(),), charge)])
         response = bytearray((await sent.answer).message)
         response[40:48] = bytes(8)
@@ -64,51 +70,72 @@ async def answers(file: Open, requests: list[tuple[Header, ReadRequest]]) -> lis
     return found
 
 
-requests = st.lists(
-    st.tuples(
-        st.builds(
-            Header,
-            command=st.just(Command.READ),
-            flags=st.sampled_from([0, 0, 0, 0x10, 0x70, 0x10000000, 0x20000000]),
-            status=st.sampled_from([0, 0, 0, 0xFFFF]),  # 0xFFFF: of a channel before
-            process_id=st.integers(0, 0xFFFFFFFF),
-        ),
-        st.builds(
-            ReadRequest,
-            file_id=st.just(FileId(0, 0)),
-            offset=st.one_of(
-                st.integers(0, len(CONTENT) + 10), st.sampled_from([1 << 63, (1 << 64) - 1])
-            ),
-            length=st.one_of(
-                st.integers(0, 5000), st.sampled_from([INLINE_MAX, INLINE_MAX + 1, 200_000])
-            ),
-            minimum_count=st.sampled_from([0, 0, 0, 1, 4096, 100_000]),
-            flags=st.integers(0, 3),
-            padding=st.integers(0, 255),
-        ),
+Request = ReadRequest | WriteRequest
+
+
+def length_of(request: Request) -> int:
+    return request.length if isinstance(request, ReadRequest) else len(request.data)
+
+
+def headers(command: Command) -> st.SearchStrategy[Header]:
+    return st.builds(
+        Header,
+        command=st.just(command),
+        flags=st.sampled_from([0, 0, 0, 0, 0, 0, 0x10, 0x70, 0x10000000, 0x20000000]),
+        status=st.sampled_from([0, 0, 0, 0xFFFF]),  # 0xFFFF: of a channel before
+        process_id=st.integers(0, 0xFFFFFFFF),
+    )
+
+
+offsets = st.one_of(
+    st.integers(0, len(CONTENT) + 10),
+    st.sampled_from([MAX_WRITTEN, 1 << 63, (1 << 64) - 1]),
+)
+reads = st.builds(
+    ReadRequest,
+    file_id=st.just(FileId(0, 0)),
+    offset=offsets,
+    length=st.one_of(st.integers(0, 5000), st.sampled_from([INLINE_MAX, INLINE_MAX + 1, 200_000])),
+    minimum_count=st.sampled_from([0, 0, 0, 1, 4096, 100_000]),
+    flags=st.integers(0, 3),
+    padding=st.integers(0, 255),
+)
+writes = st.builds(
+    WriteRequest,
+    file_id=st.just(FileId(0, 0)),
+    offset=offsets,
+    data=st.builds(
+        lambda size, byte: bytes([byte]) * size,
+        st.one_of(st.integers(0, 5000), st.sampled_from([INLINE_MAX, INLINE_MAX + 1, 200_000])),
+        st.integers(0, 255),
     ),
-    min_size=1,
-    max_size=8,
+    channel=st.sampled_from([0, 0, 0, 0, 1]),
+    flags=st.sampled_from([0, 0, 0, 1, 2, 4]),
+)
+requests = st.lists(
+    st.one_of(st.tuples(headers(Command.READ), reads), st.tuples(headers(Command.WRITE), writes)),
+    min_size=4,
+    max_size=12,
 )
 
 
-async def two_ways(folder: Path, stack: contextlib.AsyncExitStack) -> tuple[QuickReads, Open, Open]:
-    """One file opened in two sessions, whose second one C never serves."""
+async def two_ways(folder: Path, stack: contextlib.AsyncExitStack) -> tuple[Quick, Open, Open]:
+    """The same content opened in two sessions, whose second one C never serves."""
     running = await stack.enter_async_context(serving(folder))
     _, quickly, quick = await stack.enter_async_context(opened(running))
-    _, slowly, never = await stack.enter_async_context(opened(running))
+    _, slowly, never = await stack.enter_async_context(opened(running, name="other"))
     never.serve = lambda *_: 0  # type: ignore[method-assign]
     return quick, quickly, slowly
 
 
-def is_simple(header: Header, request: ReadRequest) -> bool:
-    least = max(request.minimum_count, 1)
-    return (
-        not header.flags & ~HeaderFlags.PRIORITY_MASK
-        and header.status == 0
-        and 0 < request.length <= INLINE_MAX
-        and least <= min(request.length, len(CONTENT) - request.offset)
-    )
+def is_simple(header: Header, request: Request, size: int) -> bool:
+    """Whether C must take it; `size` is the file's."""
+    length = length_of(request)
+    if header.flags & ~HeaderFlags.PRIORITY_MASK or header.status or not 0 < length <= INLINE_MAX:
+        return False
+    if isinstance(request, ReadRequest):
+        return max(request.minimum_count, 1) <= min(length, size - request.offset)
+    return not request.channel | request.flags & ~2 and request.offset + length <= MAX_WRITTEN
 
 
 @pytest.mark.hypothesis
@@ -123,17 +150,21 @@ def test_c_answers_as_python_does(tmp_path: Path) -> None:
         @given(requests)
         def compare(wanted: list[tuple[Header, ReadRequest]]) -> None:
             nonlocal simple
-            in_c = runner.run(answers(quickly, wanted))
-            assert in_c == runner.run(answers(slowly, wanted))
-            simple += sum(is_simple(*one) for one in wanted)
+            for header, request in wanted:
+                size = (tmp_path / "share" / "file").stat().st_size
+                in_c = runner.run(answers(quickly, [(header, request)]))
+                assert in_c == runner.run(answers(slowly, [(header, request)]))
+                simple += is_simple(header, request, size)
 
         compare()
         served = quick.statistics().messages_sent
         assert served == simple > 20
+        same = [(tmp_path / "share" / name).read_bytes() for name in ("file", "other")]
+        assert same[0] == same[1]
         runner.run(stack.aclose())
 
 
-async def count_of(quick: QuickReads, file: Open, length: int = 4096) -> int:
+async def count_of(quick: Quick, file: Open, length: int = 4096) -> int:
     """How many of one READ were answered in C."""
     before = quick.statistics().messages_sent
     assert await file.read(0, length) == CONTENT[:length]
@@ -159,7 +190,7 @@ async def test_the_position_is_one(tmp_path: Path) -> None:
         assert known.position == 4096
         await file.read(10, INLINE_MAX + 10)
         assert known.position == INLINE_MAX + 20
-        quick_reads.withdraw(known)
+        quick_path.withdraw(known)
         assert known.position == INLINE_MAX + 20
         assert await count_of(quick, file) == 0
 
@@ -178,6 +209,44 @@ async def test_locked_bytes_go_by_python(tmp_path: Path) -> None:
         assert refused.value.status == NtStatus.FILE_LOCK_CONFLICT
         await other.lock(LockElement(0, 10, LockFlags.UNLOCK))
         assert await count_of(quick, file) == 1
+
+
+async def written_by(quick: Quick, file: Open) -> int:
+    """How many of one WRITE were served in C."""
+    before = quick.statistics().messages_sent
+    await file.write(0, b"new")
+    return quick.statistics().messages_sent - before
+
+
+@in_loop
+async def test_who_caches_reads_is_told_of_writes(tmp_path: Path) -> None:
+    content(tmp_path)
+    async with (
+        serving(tmp_path, share=("oplocks = yes",)) as running,
+        opened(running) as (_, file, quick),
+        opened(running, name="other") as (session, other, _),
+    ):
+        assert await written_by(quick, file) == 1
+        async with await other.tree.create("file", oplock=OplockLevel.II) as cached:
+            assert cached.created.oplock_level == OplockLevel.II
+            assert await written_by(quick, file) == 0
+            told = await session.channels[0].connection.next_unsolicited()
+            broken = parse_break(told.message)
+            assert isinstance(broken, OplockBreak)
+            assert broken.oplock_level == OplockLevel.NONE
+            assert await written_by(quick, file) == 1
+
+
+@in_loop
+async def test_who_caches_writes_need_tell_nobody(tmp_path: Path) -> None:
+    content(tmp_path)
+    async with (
+        serving(tmp_path, share=("oplocks = yes",)) as running,
+        opened(running, name="other") as (_, other, quick),
+        await other.tree.create("file", oplock=OplockLevel.BATCH) as alone,
+    ):
+        await alone.read(0, 1)
+        assert await written_by(quick, alone) == 1
 
 
 @pytest.mark.parametrize("options", [Options(sign=True), Options(encrypt=True)])
@@ -220,7 +289,7 @@ async def test_a_client_that_does_not_read_does_not_fill_memory(tmp_path: Path) 
         asked = [asyncio.ensure_future(file.read(0, 60_000)) for _ in range(400)]
         for _ in range(200):
             await asyncio.sleep(0)
-            assert server.channel.waiting_bytes < quick_reads.WAITING_MAX + (18 << 20)
+            assert server.channel.waiting_bytes < quick_path.WAITING_MAX + (18 << 20)
         channel.resume_reading()
         assert {await one for one in asked} == {CONTENT[:60_000]}
 

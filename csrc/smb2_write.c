@@ -1,0 +1,157 @@
+/*
+ * WRITE ([MS-SMB2] 3.3.5.13): the data stands in the request, or is fetched by RDMA Read into a range of the pool.
+ *
+ * By RDMA there are two steps. `smb2_write` asks for the payload, and what the answer will need waits with the range;
+ * `smb2_write_arrived` writes the file and answers. From the first step on the request is ours, so a failure is told
+ * to Python, which makes a refusal of it.
+ */
+#include <errno.h>
+#include <sys/uio.h>
+
+#include "smb2_commands.h"
+#include "smb2_request.h"
+#include "smb2_wire.h"
+
+static const struct smb2_fields fields = {
+	.command = SMB2_WRITE,
+	.structure_size = SMB2_WRITE_REQUEST_SIZE,
+	.end = SMB2_WRITE_REQUEST_END,
+	.offset = SMB2_WRITE_OFFSET,
+	.persistent = SMB2_WRITE_PERSISTENT,
+	.volatile_id = SMB2_WRITE_VOLATILE,
+	.channel = SMB2_WRITE_CHANNEL,
+	.info_offset = SMB2_WRITE_INFO_OFFSET,
+	.info_length = SMB2_WRITE_INFO_LENGTH,
+};
+
+/* Writes all of it; an errno, or 0. */
+static int write_all(int fd, const uint8_t *data, size_t length, uint64_t offset)
+{
+	size_t done = 0;
+
+	while (done < length) {
+		struct iovec rest = {.iov_base = (void *)(uintptr_t)(data + done),
+				     .iov_len = length - done};
+		ssize_t written = pwritev(fd, &rest, 1, (off_t)(offset + done));
+
+		if (written < 0)
+			return errno;
+		done += (size_t)written;
+	}
+	return 0;
+}
+
+static void put_write_response(struct smb2_quick *quick, const uint8_t *request_header,
+			       uint32_t count)
+{
+	uint8_t *frame = quick->replies + quick->replies_length;
+	uint8_t *message = smb2_put_response(quick, request_header, frame, SMB2_WRITE_RESPONSE_END);
+
+	memset(message + SMB2_HEADER_SIZE, 0, SMB2_WRITE_RESPONSE_END - SMB2_HEADER_SIZE);
+	put_le16(message + SMB2_HEADER_SIZE, SMB2_WRITE_RESPONSE_SIZE);
+	put_le32(message + SMB2_WRITE_COUNT, count);
+	quick->replies_length += CHANNEL_HEADER_SIZE + SMB2_WRITE_RESPONSE_END;
+}
+
+static bool answer_inline(struct smb2_quick *quick, const struct smb2_request *request)
+{
+	uint16_t start = get_le16(request->message + SMB2_WRITE_DATA_OFFSET);
+
+	if (start < SMB2_WRITE_REQUEST_END || request->length > quick->max_inline ||
+	    (size_t)start + request->length > request->message_length ||
+	    smb2_quick_room(quick) < CHANNEL_HEADER_SIZE + SMB2_WRITE_RESPONSE_END)
+		return false;
+	/* Ids that are not the client's must not change the file; a disk that is full Python finds full again. */
+	if (!smb2_window_may_take(quick->window, get_le64(request->message + SMB2_MESSAGE_ID),
+				  request->charge) ||
+	    write_all(request->open->fd, request->message + start, request->length,
+		      request->offset) ||
+	    !smb2_request_take_ids(quick, request))
+		return false;
+	put_write_response(quick, request->message, request->length);
+	return true;
+}
+
+static void wait_for_payload(struct smb2_range *range, const struct smb2_request *request)
+{
+	struct smb2_waiting *waiting = &range->waiting;
+
+	waiting->open = request->open;
+	waiting->sequence = smb2_open_begin(request->open);
+	waiting->offset = request->offset;
+	waiting->length = request->length;
+	waiting->invalidates = request->channel == SMB2_CHANNEL_RDMA_V1_INVALIDATE;
+	waiting->token = get_le32(request->descriptors + SMB2_DESCRIPTOR_TOKEN);
+	memcpy(waiting->header, request->message, SMB2_HEADER_SIZE);
+}
+
+static bool fetch(struct smb2_quick *quick, const struct smb2_request *request)
+{
+	int range;
+
+	if (smb2_quick_room(quick) < CHANNEL_FRAME_MAX)
+		return false;
+	range = smb2_ranges_take(quick->ranges, quick);
+	if (range < 0)
+		return false;
+	if (!smb2_request_take_ids(quick, request)) {
+		smb2_ranges_give_back(quick->ranges, range);
+		return false;
+	}
+	quick->replies_length +=
+		smb2_put_transfer(quick, request, quick->replies + quick->replies_length,
+				  CHANNEL_RDMA_READ, range, request->length);
+	wait_for_payload(&quick->ranges->ranges[range], request);
+	quick->moving += request->length;
+	quick->in_flight++;
+	return true;
+}
+
+static bool may_write(const struct smb2_open *open)
+{
+	return open->writes && (open->alone || !*open->readers);
+}
+
+bool smb2_write(struct smb2_quick *quick, const uint8_t *message, size_t length)
+{
+	struct smb2_request request;
+	uint32_t inline_length;
+
+	if (!smb2_request_parse(quick, &fields, message, length, &request) ||
+	    !may_write(request.open) ||
+	    get_le32(message + SMB2_WRITE_FLAGS) & ~(uint32_t)SMB2_WRITE_UNBUFFERED)
+		return false;
+	inline_length = get_le32(message + SMB2_WRITE_LENGTH);
+	request.length = request.channel ? get_le32(message + SMB2_WRITE_REMAINING) : inline_length;
+	if (!smb2_request_check(quick, &fields, quick->max_write_size, &request) ||
+	    request.offset + request.length > quick->written_max)
+		return false;
+	if (!request.channel)
+		return answer_inline(quick, &request);
+	/* Payload comes from one place only. */
+	if (inline_length || get_le16(message + SMB2_WRITE_DATA_OFFSET))
+		return false;
+	return fetch(quick, &request);
+}
+
+void smb2_write_arrived(struct smb2_quick *quick, const struct smb2_range *range, bool arrived)
+{
+	const struct smb2_waiting *waiting = &range->waiting;
+	int error = EPIPE;
+
+	if (arrived)
+		error = write_all(waiting->open->fd, range->memory, waiting->length,
+				  waiting->offset);
+	if (error) {
+		quick->failed_error = error;
+		quick->failed_invalidates = waiting->invalidates;
+		quick->failed_token = waiting->token;
+		memcpy(quick->failed_header, waiting->header, SMB2_HEADER_SIZE);
+	} else {
+		if (waiting->invalidates)
+			quick->replies_length += smb2_put_invalidate(
+				quick->replies + quick->replies_length, waiting->token);
+		put_write_response(quick, waiting->header, waiting->length);
+	}
+	smb2_open_end(waiting->open, waiting->sequence);
+}

@@ -1,0 +1,82 @@
+/* SOURCES: smb2_quick.c smb2_request.c smb2_read.c smb2_write.c smb2_opens.c smb2_ranges.c smb2_window.c channel_frames.c */
+/*
+ * A stream of frames, each made of three bytes of the input: a READ or WRITE of which one byte may be bent, a DONE, or
+ * the end of the open. What is taken leaves replies that are whole frames, inside their memory; ranges and requests
+ * stay in balance.
+ */
+#include "smb2_requests.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
+
+enum {
+	KINDS = 6,
+	DATA = 9001,
+};
+
+static struct served served;
+static uint8_t frame[REQUEST + DATA + 64], data[DATA];
+
+static size_t put_frame(const uint8_t *bytes, uint64_t id)
+{
+	uint32_t size = 1 + (bytes[0] >> 6) * 3000u;
+	uint32_t channel = 1 + (bytes[0] >> 5 & 1);
+
+	switch (bytes[0] % KINDS) {
+	case 0:
+		return put_read(frame, id, bytes[1], size);
+	case 1:
+		return put_read_by_rdma(frame, id, 0, size, channel, 2);
+	case 2:
+		return put_write(frame, id, bytes[1], data, size);
+	case 3:
+		return put_write_by_rdma(frame, id, bytes[1], size, channel, 2);
+	default:
+		return put_done(frame, UINT64_C(1) << 63 | bytes[1] % 3, bytes[2] & 1, size);
+	}
+}
+
+static void check_replies(void)
+{
+	const struct smb2_quick *quick = &served.quick;
+	size_t at = 0;
+
+	while (at < quick->replies_length)
+		at += 4 + ((size_t)served.replies[at + 1] << 16 | served.replies[at + 2] << 8 |
+			   served.replies[at + 3]);
+	CHECK(at == quick->replies_length && at <= REPLIES);
+	CHECK(quick->in_flight + served.ranges.free_count == RANGES);
+	if (served.open)
+		CHECK(served.open->requests + served.open->earlier_requests <= quick->in_flight);
+}
+
+static void end_the_open(void)
+{
+	int fd;
+
+	if (!served.open)
+		return;
+	fd = served.open->fd;
+	smb2_opens_remove(served.quick.opens, served.open);
+	served.open = NULL;
+	close(fd);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
+{
+	uint64_t id = 0;
+
+	served_begin(&served, 100);
+	for (; length >= 3; bytes += 3, length -= 3) {
+		size_t whole = put_frame(bytes, id++);
+
+		if (bytes[0] & 16)
+			frame[bytes[1] % whole] = bytes[2];
+		else if (bytes[1] == 0xff && bytes[2] == 0xff)
+			end_the_open();
+		CHECK(smb2_quick_serve(&served.quick, frame, whole) <= whole);
+		check_replies();
+	}
+	CHECK(smb2_quick_serve(&served.quick, bytes, length) == 0); /* an end that is no frame */
+	served_end(&served);
+	return 0;
+}
