@@ -1,6 +1,7 @@
 """What changes in a folder, or in all below it, in the words of CHANGE_NOTIFY ([MS-SMB2] 2.2.35, [MS-FSCC] 2.7.1).
 
-1. the folder is subscribed to, and for a tree every folder below it, each by its own watch of the kernel;
+1. the folder is subscribed to, and for a tree every folder below it, each by its own watch of the kernel; a large
+   tree is walked in slices, and what changes where nobody follows yet is told as "more than could be told";
 2. an event becomes an action and the filters that it passes;
 3. the two halves of a rename are joined by their cookie: within one folder it is a rename, between two of them a
    removal and an addition, as Windows tells it;
@@ -9,9 +10,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -30,6 +33,9 @@ log = logging.getLogger(__name__)
 MAX_FOLDERS = 8192
 """Folders that the tree watches of one worker follow in all. Linux gives a user some ten thousand watches or more
 (fs.inotify.max_user_watches), about 1 KiB of kernel memory each, and other programs need some."""
+
+SLICE = 64
+"""Folders of a tree that are subscribed to in one turn of the loop."""
 
 _NAME = int(CompletionFilter.FILE_NAME)
 _DIR_NAME = int(CompletionFilter.DIR_NAME)
@@ -101,6 +107,10 @@ class FolderChanges:
         self._moved: tuple[Event, str] | None = None
         """The first half of a rename, and the path that it leads from."""
         self._moved_long_ago = False
+        self._unfollowed: deque[str] = deque()
+        """What the walk has yet to come to."""
+        self._walking: asyncio.Handle | None = None
+        self._walk_began_ns = 0
         self._new: set[str] = set()
         """What was made since `settle`: its maker goes on to set attributes, and that is not told by itself."""
 
@@ -113,6 +123,8 @@ class FolderChanges:
 
     def close(self) -> None:
         """End, and give the watches back."""
+        if self._walking is not None:
+            self._walking.cancel()
         for path in list(self._folders):
             self._unsubscribe(path)
         del self._tell, self._soon  # whoever is told holds us: a circle otherwise
@@ -150,13 +162,33 @@ class FolderChanges:
 
     def _follow_below(self, top: str) -> None:
         """Subscribes to a folder and those below it, nearest first. Links are not followed."""
-        waiting = deque([top])
-        while waiting:
-            folder = waiting.popleft()
+        self._unfollowed.append(top)
+        if self._walking is None:
+            self._walk_began_ns = time.time_ns()
+            self._walk()
+
+    def _walk(self) -> None:
+        self._walking = None
+        for _ in range(SLICE):
+            if not self._unfollowed:
+                return
+            folder = self._unfollowed.popleft()
             with self._whose, contextlib.suppress(OSError):
                 if folder not in self._folders and not self._follow_folder(folder):
+                    self._unfollowed.clear()
                     return
-                waiting += [path for path, is_folder in self._list(folder) if is_folder]
+                self._unfollowed += [path for path, is_folder in self._list(folder) if is_folder]
+                if self._has_changed(folder):
+                    self._tell(0, 0, "")
+        self._walking = asyncio.get_running_loop().call_soon(self._walk)
+
+    def _has_changed(self, folder: str) -> bool:
+        """Whether something came, went or was renamed there since the walk began."""
+        fd = open_beneath(self._fd, folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            return os.fstat(fd).st_mtime_ns > self._walk_began_ns
+        finally:
+            os.close(fd)
 
     def _list(self, folder: str) -> list[tuple[str, bool]]:
         """The paths in a folder, and whether they are folders."""
@@ -280,6 +312,10 @@ class FolderChanges:
             self._tell(_RENAMED_FILE, FileAction.MODIFIED, path)
 
     def _rename_below(self, old: str, new: str) -> None:
+        self._unfollowed = deque(
+            new + path[len(old) :] if path == old or path.startswith(f"{old}/") else path
+            for path in self._unfollowed
+        )
         for path in self._below(old):
             folder = self._folders.pop(path)
             folder.path = new + path[len(old) :]

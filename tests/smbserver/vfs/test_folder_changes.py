@@ -145,6 +145,38 @@ def test_a_tree_has_its_limit(
     assert folder_changes._followed == 0
 
 
+@pytest.mark.parametrize("change", ["followed", "not yet followed", "renamed"])
+def test_a_large_tree_is_walked_in_slices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    monkeypatch.setattr(folder_changes, "SLICE", 2)
+    for name in "abcd":
+        (tmp_path / name / "deep").mkdir(parents=True)
+
+    async def work() -> None:
+        with following(tmp_path, tree=True) as one:
+            _, first = sorted(one.changes._folders)
+            other = "a" if first != "a" else "b"
+            if change == "renamed":
+                (tmp_path / other).rename(tmp_path / "z")
+            elif change == "followed":
+                (tmp_path / first / "file").touch()
+            else:
+                (tmp_path / other / "deep" / "file").touch()
+                later = one.changes._walk_began_ns + 1
+                os.utime(tmp_path / other / "deep", ns=(later, later))
+            WATCHES.follow()
+            while one.changes._walking is not None:
+                await asyncio.sleep(0)
+            assert len(one.changes._folders) == 9
+            assert one.lost == (change == "not yet followed")
+            (tmp_path / first / "deep" / "late").touch()
+            assert one.take()[-1] == (A, f"{first}/deep/late")
+
+    asyncio.run(work())
+    assert folder_changes._followed == 0
+
+
 def test_our_own_changes_say_what_they_are(tmp_path: Path) -> None:
     async def work() -> None:
         with following(tmp_path, CompletionFilter.EA | CompletionFilter.SECURITY) as one:
