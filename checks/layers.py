@@ -43,9 +43,10 @@ RANKS = (
     (r"smb2_wire", 0),
     (r"smb2_(window|opens)", 1),
     (r"smb2_ranges", 2),
-    (r"smb2_quick\.h", 3),
+    (r"smb2_connection", 3),
     (r"smb2_(request|commands)", 9),
-    (r"smb2_(read|write|quick)\.c", 10),
+    (r"smb2_(read|write)", 10),
+    (r"smb2_serve", 11),
 )
 VERBS_HEADERS = re.compile(r"^(infiniband|rdma)/")
 VERBS_FILES = re.compile(r"^(fabric_)?verbs")

@@ -26,7 +26,7 @@ ffibuilder = FFI()
 ffibuilder.cdef((CSRC / "smb2.cdef").read_text())
 ffibuilder.set_source(
     "smbserver._smb2",
-    '#include "smb2_quick.h"',
+    '#include "smb2_serve.h"',
     sources=sources(),
     include_dirs=[str(CSRC)],
     depends=[str(header.relative_to(ROOT)) for header in sorted(CSRC.glob("*.h"))],

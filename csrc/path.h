@@ -6,7 +6,7 @@
  *    2. fabric -> smbd       credits are taken, segments become one SMB2 message         smbd_connection.c,
  *                                                                                        smbd_credits.c, smbd_fragments.c
  *    3. smbd -> channel      one frame into the worker's Unix socket                     channel.c
- *    4. (worker)             verifies, looks up, reads the file into its pool memory     smb2_quick.c, or Python;
+ *    4. (worker)             verifies, looks up, reads the file into its pool memory     smb2_serve.c, or Python;
  *                                                                                        pool.c holds the proxy's view
  *    5. worker -> channel    an RDMA_WRITE frame, then the response's frame              channel.c
  *    6. channel -> smbd      the pool range is cut along the peer's buffer descriptors   smbd_rdma.c

@@ -52,10 +52,11 @@ static bool read_enough(const struct smb2_request *request, uint8_t *into, uint3
 	return true;
 }
 
-static void put_read_response(struct smb2_quick *quick, const struct smb2_request *request,
-			      uint8_t *frame, uint32_t inline_length, uint32_t placed)
+static void put_read_response(struct smb2_connection *connection,
+			      const struct smb2_request *request, uint8_t *frame,
+			      uint32_t inline_length, uint32_t placed)
 {
-	uint8_t *message = smb2_put_response(quick, request->message, frame,
+	uint8_t *message = smb2_put_response(connection, request->message, frame,
 					     SMB2_READ_RESPONSE_END + inline_length);
 
 	memset(message + SMB2_HEADER_SIZE, 0, SMB2_READ_RESPONSE_END - SMB2_HEADER_SIZE);
@@ -66,60 +67,62 @@ static void put_read_response(struct smb2_quick *quick, const struct smb2_reques
 	request->open->position = request->offset + request->length;
 }
 
-static bool answer_inline(struct smb2_quick *quick, const struct smb2_request *request)
+static bool answer_inline(struct smb2_connection *connection, const struct smb2_request *request)
 {
-	uint8_t *frame = quick->replies + quick->replies_length;
+	uint8_t *frame = connection->replies + connection->replies_length;
 	size_t head = CHANNEL_HEADER_SIZE + SMB2_READ_RESPONSE_END;
 	uint32_t got;
 
-	if (smb2_quick_room(quick) < head + request->length ||
-	    !read_enough(request, frame + head, &got) || !smb2_request_take_ids(quick, request))
+	if (smb2_connection_room(connection) < head + request->length ||
+	    !read_enough(request, frame + head, &got) ||
+	    !smb2_request_take_ids(connection, request))
 		return false;
-	put_read_response(quick, request, frame, got, 0);
-	quick->replies_length += head + got;
+	put_read_response(connection, request, frame, got, 0);
+	connection->replies_length += head + got;
 	return true;
 }
 
-static bool answer_by_rdma(struct smb2_quick *quick, const struct smb2_request *request)
+static bool answer_by_rdma(struct smb2_connection *connection, const struct smb2_request *request)
 {
-	uint8_t *frame = quick->replies + quick->replies_length;
+	uint8_t *frame = connection->replies + connection->replies_length;
 	int range;
 	uint32_t got;
 
-	if (smb2_quick_room(quick) < CHANNEL_FRAME_MAX + SMB2_INVALIDATE_FRAME +
-					     CHANNEL_HEADER_SIZE + SMB2_READ_RESPONSE_END)
+	if (smb2_connection_room(connection) < CHANNEL_FRAME_MAX + SMB2_INVALIDATE_FRAME +
+						       CHANNEL_HEADER_SIZE + SMB2_READ_RESPONSE_END)
 		return false;
-	range = smb2_ranges_take(quick->ranges, quick);
+	range = smb2_ranges_take(connection->ranges, connection);
 	if (range < 0)
 		return false;
-	if (!read_enough(request, quick->ranges->ranges[range].memory, &got) ||
-	    !smb2_request_take_ids(quick, request)) {
-		smb2_ranges_give_back(quick->ranges, range);
+	if (!read_enough(request, connection->ranges->ranges[range].memory, &got) ||
+	    !smb2_request_take_ids(connection, request)) {
+		smb2_ranges_give_back(connection->ranges, range);
 		return false;
 	}
-	frame += smb2_put_transfer(quick, request, frame, CHANNEL_RDMA_WRITE, range, got);
+	frame += smb2_put_transfer(connection, request, frame, CHANNEL_RDMA_WRITE, range, got);
 	if (request->channel == SMB2_CHANNEL_RDMA_V1_INVALIDATE)
 		frame += smb2_put_invalidate(
 			frame, get_le32(request->descriptors + SMB2_DESCRIPTOR_TOKEN));
 	/* Exactly 80 bytes: clients count on no byte following. */
-	put_read_response(quick, request, frame, 0, got);
+	put_read_response(connection, request, frame, 0, got);
 	frame += CHANNEL_HEADER_SIZE + SMB2_READ_RESPONSE_END;
-	quick->replies_length = (size_t)(frame - quick->replies);
-	quick->moving += got;
-	quick->in_flight++;
+	connection->replies_length = (size_t)(frame - connection->replies);
+	connection->moving += got;
+	connection->in_flight++;
 	return true;
 }
 
-bool smb2_read(struct smb2_quick *quick, const uint8_t *message, size_t length)
+bool smb2_read(struct smb2_connection *connection, const uint8_t *message, size_t length)
 {
 	struct smb2_request request;
 
-	if (!smb2_request_parse(quick, &fields, message, length, &request) || !request.open->reads)
+	if (!smb2_request_parse(connection, &fields, message, length, &request) ||
+	    !request.open->reads)
 		return false;
 	request.length = get_le32(message + SMB2_READ_LENGTH);
-	if (!smb2_request_check(quick, &fields, quick->max_read_size, &request))
+	if (!smb2_request_check(connection, &fields, connection->max_read_size, &request))
 		return false;
 	if (request.channel)
-		return answer_by_rdma(quick, &request);
-	return request.length <= quick->max_inline && answer_inline(quick, &request);
+		return answer_by_rdma(connection, &request);
+	return request.length <= connection->max_inline && answer_inline(connection, &request);
 }

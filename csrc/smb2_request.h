@@ -7,7 +7,7 @@
 #define SMB2_REQUEST_H
 
 #include "channel_frames.h"
-#include "smb2_quick.h"
+#include "smb2_connection.h"
 
 struct smb2_request {
 	const uint8_t *message;
@@ -28,15 +28,15 @@ struct smb2_fields {
 };
 
 /* The message is such a request, without flags that ask for more, of an open and a session that are served here. */
-bool smb2_request_parse(const struct smb2_quick *quick, const struct smb2_fields *fields,
+bool smb2_request_parse(const struct smb2_connection *connection, const struct smb2_fields *fields,
 			const uint8_t *message, size_t length, struct smb2_request *ret);
 
 /* The payload is paid for and within the limits; by RDMA the descriptors cover it and a range can take it. */
-bool smb2_request_check(const struct smb2_quick *quick, const struct smb2_fields *fields,
+bool smb2_request_check(const struct smb2_connection *connection, const struct smb2_fields *fields,
 			uint32_t limit, struct smb2_request *request);
 
 /* Uses the request's MessageIds; false: they are not the client's to use. */
-bool smb2_request_take_ids(struct smb2_quick *quick, const struct smb2_request *request);
+bool smb2_request_take_ids(struct smb2_connection *connection, const struct smb2_request *request);
 
 enum {
 	SMB2_INVALIDATE_FRAME = CHANNEL_HEADER_SIZE + 4,
@@ -44,15 +44,16 @@ enum {
 };
 
 /* An RDMA_WRITE or RDMA_READ of a range; its operation is the range's number. The frame's bytes. */
-size_t smb2_put_transfer(const struct smb2_quick *quick, const struct smb2_request *request,
-			 uint8_t *frame, enum channel_frame type, int range, uint32_t length);
+size_t smb2_put_transfer(const struct smb2_connection *connection,
+			 const struct smb2_request *request, uint8_t *frame,
+			 enum channel_frame type, int range, uint32_t length);
 size_t smb2_put_invalidate(uint8_t *frame, uint32_t token);
 
 /* The frame's header and the response's: status SUCCESS, credits granted. `length` is the whole message's. */
-uint8_t *smb2_put_response(struct smb2_quick *quick, const uint8_t *request_header, uint8_t *frame,
-			   uint32_t length);
+uint8_t *smb2_put_response(struct smb2_connection *connection, const uint8_t *request_header,
+			   uint8_t *frame, uint32_t length);
 
 /* The range's number of an operation that `smb2_put_transfer` named; -1: it is not one of these. */
-int smb2_range_of(const struct smb2_quick *quick, uint64_t operation);
+int smb2_range_of(const struct smb2_connection *connection, uint64_t operation);
 
 #endif

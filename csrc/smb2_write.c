@@ -41,34 +41,35 @@ static int write_all(int fd, const uint8_t *data, size_t length, uint64_t offset
 	return 0;
 }
 
-static void put_write_response(struct smb2_quick *quick, const uint8_t *request_header,
+static void put_write_response(struct smb2_connection *connection, const uint8_t *request_header,
 			       uint32_t count)
 {
-	uint8_t *frame = quick->replies + quick->replies_length;
-	uint8_t *message = smb2_put_response(quick, request_header, frame, SMB2_WRITE_RESPONSE_END);
+	uint8_t *frame = connection->replies + connection->replies_length;
+	uint8_t *message =
+		smb2_put_response(connection, request_header, frame, SMB2_WRITE_RESPONSE_END);
 
 	memset(message + SMB2_HEADER_SIZE, 0, SMB2_WRITE_RESPONSE_END - SMB2_HEADER_SIZE);
 	put_le16(message + SMB2_HEADER_SIZE, SMB2_WRITE_RESPONSE_SIZE);
 	put_le32(message + SMB2_WRITE_COUNT, count);
-	quick->replies_length += CHANNEL_HEADER_SIZE + SMB2_WRITE_RESPONSE_END;
+	connection->replies_length += CHANNEL_HEADER_SIZE + SMB2_WRITE_RESPONSE_END;
 }
 
-static bool answer_inline(struct smb2_quick *quick, const struct smb2_request *request)
+static bool answer_inline(struct smb2_connection *connection, const struct smb2_request *request)
 {
 	uint16_t start = get_le16(request->message + SMB2_WRITE_DATA_OFFSET);
 
-	if (start < SMB2_WRITE_REQUEST_END || request->length > quick->max_inline ||
+	if (start < SMB2_WRITE_REQUEST_END || request->length > connection->max_inline ||
 	    (size_t)start + request->length > request->message_length ||
-	    smb2_quick_room(quick) < CHANNEL_HEADER_SIZE + SMB2_WRITE_RESPONSE_END)
+	    smb2_connection_room(connection) < CHANNEL_HEADER_SIZE + SMB2_WRITE_RESPONSE_END)
 		return false;
 	/* Ids that are not the client's must not change the file; a disk that is full Python finds full again. */
-	if (!smb2_window_may_take(quick->window, get_le64(request->message + SMB2_MESSAGE_ID),
+	if (!smb2_window_may_take(connection->window, get_le64(request->message + SMB2_MESSAGE_ID),
 				  request->charge) ||
 	    write_all(request->open->fd, request->message + start, request->length,
 		      request->offset) ||
-	    !smb2_request_take_ids(quick, request))
+	    !smb2_request_take_ids(connection, request))
 		return false;
-	put_write_response(quick, request->message, request->length);
+	put_write_response(connection, request->message, request->length);
 	return true;
 }
 
@@ -85,25 +86,25 @@ static void wait_for_payload(struct smb2_range *range, const struct smb2_request
 	memcpy(waiting->header, request->message, SMB2_HEADER_SIZE);
 }
 
-static bool fetch(struct smb2_quick *quick, const struct smb2_request *request)
+static bool fetch(struct smb2_connection *connection, const struct smb2_request *request)
 {
 	int range;
 
-	if (smb2_quick_room(quick) < CHANNEL_FRAME_MAX)
+	if (smb2_connection_room(connection) < CHANNEL_FRAME_MAX)
 		return false;
-	range = smb2_ranges_take(quick->ranges, quick);
+	range = smb2_ranges_take(connection->ranges, connection);
 	if (range < 0)
 		return false;
-	if (!smb2_request_take_ids(quick, request)) {
-		smb2_ranges_give_back(quick->ranges, range);
+	if (!smb2_request_take_ids(connection, request)) {
+		smb2_ranges_give_back(connection->ranges, range);
 		return false;
 	}
-	quick->replies_length +=
-		smb2_put_transfer(quick, request, quick->replies + quick->replies_length,
-				  CHANNEL_RDMA_READ, range, request->length);
-	wait_for_payload(&quick->ranges->ranges[range], request);
-	quick->moving += request->length;
-	quick->in_flight++;
+	connection->replies_length += smb2_put_transfer(
+		connection, request, connection->replies + connection->replies_length,
+		CHANNEL_RDMA_READ, range, request->length);
+	wait_for_payload(&connection->ranges->ranges[range], request);
+	connection->moving += request->length;
+	connection->in_flight++;
 	return true;
 }
 
@@ -112,29 +113,30 @@ static bool may_write(const struct smb2_open *open)
 	return open->writes && (open->alone || !*open->readers);
 }
 
-bool smb2_write(struct smb2_quick *quick, const uint8_t *message, size_t length)
+bool smb2_write(struct smb2_connection *connection, const uint8_t *message, size_t length)
 {
 	struct smb2_request request;
 	uint32_t inline_length;
 
-	if (!smb2_request_parse(quick, &fields, message, length, &request) ||
+	if (!smb2_request_parse(connection, &fields, message, length, &request) ||
 	    !may_write(request.open) ||
 	    get_le32(message + SMB2_WRITE_FLAGS) & ~(uint32_t)SMB2_WRITE_UNBUFFERED)
 		return false;
 	inline_length = get_le32(message + SMB2_WRITE_LENGTH);
 	request.length = request.channel ? get_le32(message + SMB2_WRITE_REMAINING) : inline_length;
-	if (!smb2_request_check(quick, &fields, quick->max_write_size, &request) ||
-	    request.offset + request.length > quick->written_max)
+	if (!smb2_request_check(connection, &fields, connection->max_write_size, &request) ||
+	    request.offset + request.length > connection->written_max)
 		return false;
 	if (!request.channel)
-		return answer_inline(quick, &request);
+		return answer_inline(connection, &request);
 	/* Payload comes from one place only. */
 	if (inline_length || get_le16(message + SMB2_WRITE_DATA_OFFSET))
 		return false;
-	return fetch(quick, &request);
+	return fetch(connection, &request);
 }
 
-void smb2_write_arrived(struct smb2_quick *quick, const struct smb2_range *range, bool arrived)
+void smb2_write_arrived(struct smb2_connection *connection, const struct smb2_range *range,
+			bool arrived)
 {
 	const struct smb2_waiting *waiting = &range->waiting;
 	int error = EPIPE;
@@ -143,15 +145,15 @@ void smb2_write_arrived(struct smb2_quick *quick, const struct smb2_range *range
 		error = write_all(waiting->open->fd, range->memory, waiting->length,
 				  waiting->offset);
 	if (error) {
-		quick->failed_error = error;
-		quick->failed_invalidates = waiting->invalidates;
-		quick->failed_token = waiting->token;
-		memcpy(quick->failed_header, waiting->header, SMB2_HEADER_SIZE);
+		connection->failed_error = error;
+		connection->failed_invalidates = waiting->invalidates;
+		connection->failed_token = waiting->token;
+		memcpy(connection->failed_header, waiting->header, SMB2_HEADER_SIZE);
 	} else {
 		if (waiting->invalidates)
-			quick->replies_length += smb2_put_invalidate(
-				quick->replies + quick->replies_length, waiting->token);
-		put_write_response(quick, waiting->header, waiting->length);
+			connection->replies_length += smb2_put_invalidate(
+				connection->replies + connection->replies_length, waiting->token);
+		put_write_response(connection, waiting->header, waiting->length);
 	}
 	smb2_open_end(waiting->open, waiting->sequence);
 }

@@ -1,4 +1,4 @@
-"""READs and WRITEs that are served in C (csrc/smb2_quick.h): the opens they may touch, and what a connection needs.
+"""READs and WRITEs that are served in C (csrc/smb2_serve.h): the opens they may touch, and what a connection needs.
 
 1. the first request that names an open admits it, if its data needs nothing but its descriptor; its end withdraws it;
 2. a session that is bound to a connection is served there, unless its requests must be signed or sealed;
@@ -146,7 +146,7 @@ class Quick:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._channel = connection.channel
-        self._quick = quick = ffi.new("struct smb2_quick *")
+        self._quick = quick = ffi.new("struct smb2_connection *")
         quick.opens = _opens
         quick.replies, quick.replies_size = _replies, _REPLIES_SIZE
         self._ranges: Ranges | None = None
@@ -171,7 +171,7 @@ class Quick:
         quick.max_inline = min(INLINE_MAX, max(room - 256, 0))
         quick.large_mtu = connection.large_mtu
         quick.counts_sequences = connection.counts_sequences
-        lib.smb2_quick_add_session(quick, session.id)
+        lib.smb2_connection_add_session(quick, session.id)
 
     def use(self, ranges: Ranges) -> None:
         """Payload by RDMA is served too: the pool of these ranges is attached to the channel."""
@@ -186,7 +186,7 @@ class Quick:
 
     def forget(self, session: Session) -> None:
         """The session has ended, or is not bound here any more."""
-        lib.smb2_quick_drop_session(self._quick, session.id)
+        lib.smb2_connection_drop_session(self._quick, session.id)
 
     # the channel's side
 
@@ -200,7 +200,7 @@ class Quick:
         quick = self._quick
         if staging is not self._staging:
             self._staging, self._frames = staging, ffi.from_buffer("uint8_t[]", staging)
-        taken = int(lib.smb2_quick_serve(quick, self._frames + start, end - start))
+        taken = int(lib.smb2_serve(quick, self._frames + start, end - start))
         if taken:
             self.replies = _replies_view[: quick.replies_length]
             self.frames = quick.frames
@@ -230,4 +230,4 @@ class Quick:
         )
 
     def end(self) -> None:
-        lib.smb2_quick_end(self._quick)
+        lib.smb2_connection_end(self._quick)

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "smb2_quick.h"
+#include "smb2_serve.h"
 #include "smb2_wire.h"
 
 enum {
@@ -23,7 +23,7 @@ enum {
 };
 
 struct served {
-	struct smb2_quick quick;
+	struct smb2_connection connection;
 	struct smb2_open *open;
 	struct smb2_ranges ranges;
 	uint32_t locked, readers;
@@ -42,41 +42,41 @@ static inline void served_begin(struct served *served, uint32_t credits)
 				 .locked = &served->locked,
 				 .readers = &served->readers};
 
-	memset(&served->quick, 0, sizeof(served->quick));
+	memset(&served->connection, 0, sizeof(served->connection));
 	memset(&served->ranges, 0, sizeof(served->ranges));
 	served->locked = served->readers = 0;
 	for (size_t i = 0; i < CONTENT; i++)
 		served->content[i] = (uint8_t)(i * 31 + i / 256);
 	open.fd = memfd_create("content", 0);
 	CHECK(open.fd >= 0 && write(open.fd, served->content, CONTENT) == CONTENT);
-	served->quick.opens = smb2_opens_create();
-	served->open = smb2_opens_add(served->quick.opens, &open);
+	served->connection.opens = smb2_opens_create();
+	served->open = smb2_opens_add(served->connection.opens, &open);
 	served->ranges.length = RANGE;
 	for (unsigned int i = 0; i < RANGES; i++)
 		CHECK(smb2_ranges_add(&served->ranges, served->pool + (size_t)i * RANGE,
 				      i * RANGE));
-	served->quick.ranges = &served->ranges;
-	served->quick.window = smb2_window_create(1000, 0);
-	smb2_window_grant(served->quick.window, credits - 1);
-	served->quick.max_read_size = served->quick.max_write_size = 1 << 20;
-	served->quick.written_max = 1 << 30;
-	served->quick.max_inline = 65535;
-	served->quick.channel_max = SMB2_CHANNEL_RDMA_V1_INVALIDATE;
-	served->quick.pool = 3;
-	served->quick.large_mtu = served->quick.counts_sequences = true;
-	served->quick.replies = served->replies;
-	served->quick.replies_size = REPLIES;
-	CHECK(smb2_quick_add_session(&served->quick, SESSION));
+	served->connection.ranges = &served->ranges;
+	served->connection.window = smb2_window_create(1000, 0);
+	smb2_window_grant(served->connection.window, credits - 1);
+	served->connection.max_read_size = served->connection.max_write_size = 1 << 20;
+	served->connection.written_max = 1 << 30;
+	served->connection.max_inline = 65535;
+	served->connection.channel_max = SMB2_CHANNEL_RDMA_V1_INVALIDATE;
+	served->connection.pool = 3;
+	served->connection.large_mtu = served->connection.counts_sequences = true;
+	served->connection.replies = served->replies;
+	served->connection.replies_size = REPLIES;
+	CHECK(smb2_connection_add_session(&served->connection, SESSION));
 }
 
 static inline void served_end(struct served *served)
 {
-	smb2_quick_end(&served->quick);
+	smb2_connection_end(&served->connection);
 	if (served->open)
 		close(served->open->fd);
 	CHECK(served->ranges.free_count == RANGES);
-	smb2_opens_destroy(served->quick.opens);
-	smb2_window_destroy(served->quick.window);
+	smb2_opens_destroy(served->connection.opens);
+	smb2_window_destroy(served->connection.window);
 }
 
 static inline void put_length(uint8_t *frame, size_t whole)

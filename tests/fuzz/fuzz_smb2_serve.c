@@ -1,4 +1,4 @@
-/* SOURCES: smb2_quick.c smb2_request.c smb2_read.c smb2_write.c smb2_opens.c smb2_ranges.c smb2_window.c channel_frames.c */
+/* SOURCES: smb2_serve.c smb2_connection.c smb2_request.c smb2_read.c smb2_write.c smb2_opens.c smb2_ranges.c smb2_window.c channel_frames.c */
 /*
  * A stream of frames, each made of three bytes of the input: a READ or WRITE of which one byte may be bent, a DONE, or
  * the end of the open. What is taken leaves replies that are whole frames, inside their memory; ranges and requests
@@ -37,16 +37,17 @@ static size_t put_frame(const uint8_t *bytes, uint64_t id)
 
 static void check_replies(void)
 {
-	const struct smb2_quick *quick = &served.quick;
+	const struct smb2_connection *connection = &served.connection;
 	size_t at = 0;
 
-	while (at < quick->replies_length)
+	while (at < connection->replies_length)
 		at += 4 + ((size_t)served.replies[at + 1] << 16 | served.replies[at + 2] << 8 |
 			   served.replies[at + 3]);
-	CHECK(at == quick->replies_length && at <= REPLIES);
-	CHECK(quick->in_flight + served.ranges.free_count == RANGES);
+	CHECK(at == connection->replies_length && at <= REPLIES);
+	CHECK(connection->in_flight + served.ranges.free_count == RANGES);
 	if (served.open)
-		CHECK(served.open->requests + served.open->earlier_requests <= quick->in_flight);
+		CHECK(served.open->requests + served.open->earlier_requests <=
+		      connection->in_flight);
 }
 
 static void end_the_open(void)
@@ -56,7 +57,7 @@ static void end_the_open(void)
 	if (!served.open)
 		return;
 	fd = served.open->fd;
-	smb2_opens_remove(served.quick.opens, served.open);
+	smb2_opens_remove(served.connection.opens, served.open);
 	served.open = NULL;
 	close(fd);
 }
@@ -73,10 +74,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 			frame[bytes[1] % whole] = bytes[2];
 		else if (bytes[1] == 0xff && bytes[2] == 0xff)
 			end_the_open();
-		CHECK(smb2_quick_serve(&served.quick, frame, whole) <= whole);
+		CHECK(smb2_serve(&served.connection, frame, whole) <= whole);
 		check_replies();
 	}
-	CHECK(smb2_quick_serve(&served.quick, bytes, length) == 0); /* an end that is no frame */
+	CHECK(smb2_serve(&served.connection, bytes, length) == 0); /* an end that is no frame */
 	served_end(&served);
 	return 0;
 }

@@ -1,4 +1,4 @@
-/* SOURCES: smb2_quick.c smb2_request.c smb2_read.c smb2_write.c smb2_opens.c smb2_ranges.c smb2_window.c channel_frames.c */
+/* SOURCES: smb2_serve.c smb2_connection.c smb2_request.c smb2_read.c smb2_write.c smb2_opens.c smb2_ranges.c smb2_window.c channel_frames.c */
 #include "smb2_requests.h"
 
 static struct served served;
@@ -6,7 +6,7 @@ static uint8_t frames[8192 + 64 * REQUEST];
 
 static size_t serve(size_t length)
 {
-	return smb2_quick_serve(&served.quick, frames, length);
+	return smb2_serve(&served.connection, frames, length);
 }
 
 static void check_inline(const uint8_t *frame, uint64_t id, uint64_t offset, uint32_t length)
@@ -35,13 +35,14 @@ static void test_several_inline_and_the_end_of_the_file(void)
 	length += put_read(frames + length, 1, CONTENT - 10, 4096);
 	length += 60; /* a third one has not come whole */
 	CHECK(serve(length) == 2 * REQUEST);
-	CHECK(served.quick.frames == 2 && served.quick.replies_length == 84 + 4096 + 84 + 10);
+	CHECK(served.connection.frames == 2 &&
+	      served.connection.replies_length == 84 + 4096 + 84 + 10);
 	check_inline(served.replies, 0, 100, 4096);
 	check_inline(served.replies + 84 + 4096, 1, CONTENT - 10, 10);
 	CHECK(get_le16(served.replies + 4 + SMB2_CREDITS) == 2);
 	CHECK(served.open->position == CONTENT - 10 + 4096);
-	CHECK(served.quick.messages_sent == 2 && served.quick.bytes_sent == 160 + 4106);
-	CHECK(served.quick.window->low == 2 && served.quick.window->high == 14);
+	CHECK(served.connection.messages_sent == 2 && served.connection.bytes_sent == 160 + 4106);
+	CHECK(served.connection.window->low == 2 && served.connection.window->high == 14);
 	served_end(&served);
 }
 
@@ -51,8 +52,8 @@ static void check_left(size_t offset, uint64_t value, size_t bytes)
 	value = htole64(value);
 	put_read(frames, 0, 0, 4096);
 	memcpy(frames + 4 + offset, &value, bytes);
-	CHECK(serve(REQUEST) == 0 && served.quick.replies_length == 0);
-	CHECK(served.quick.window->low == 0 && served.open->position == 0);
+	CHECK(serve(REQUEST) == 0 && served.connection.replies_length == 0);
+	CHECK(served.connection.window->low == 0 && served.open->position == 0);
 }
 
 static void test_what_is_left_to_python(void)
@@ -87,9 +88,9 @@ static void test_what_is_left_to_python(void)
 	served.open->reads = false;
 	check_left(SMB2_FLAGS, 0, 4);
 	served.open->reads = true;
-	smb2_quick_drop_session(&served.quick, SESSION);
+	smb2_connection_drop_session(&served.connection, SESSION);
 	check_left(SMB2_FLAGS, 0, 4);
-	CHECK(smb2_quick_add_session(&served.quick, SESSION));
+	CHECK(smb2_connection_add_session(&served.connection, SESSION));
 	put_read(frames, 0, 0, 4096);
 	put_le32(frames + 4 + SMB2_FLAGS, SMB2_FLAG_PRIORITY);
 	CHECK(serve(REQUEST) == REQUEST);
@@ -107,7 +108,7 @@ static void test_replies_leave_when_they_are_due(void)
 		length += put_read(frames + length, id, 0, 50000);
 	CHECK(serve(length) == 6 * REQUEST); /* the sixth goes beyond SMB2_REPLIES_DUE */
 	memmove(frames, frames + 6 * REQUEST, 4 * REQUEST);
-	CHECK(serve(4 * REQUEST) == 4 * REQUEST && served.quick.messages_sent == 10);
+	CHECK(serve(4 * REQUEST) == 4 * REQUEST && served.connection.messages_sent == 10);
 	served_end(&served);
 }
 
@@ -131,7 +132,7 @@ static void test_read_by_rdma(void)
 	CHECK(frame[0] == 0 && frame[3] == 80);
 	CHECK(get_le32(frame + 4 + SMB2_READ_DATA_LENGTH) == 0);
 	CHECK(get_le32(frame + 4 + SMB2_READ_DATA_REMAINING) == 100000);
-	CHECK(served.quick.moving == 100000 && served.quick.in_flight == 1);
+	CHECK(served.connection.moving == 100000 && served.connection.in_flight == 1);
 
 	/* Without a free range, or with a DONE that is not ours, nothing is taken. */
 	CHECK(serve(put_read_by_rdma(frames, 2, 0, 1000, SMB2_CHANNEL_RDMA_V1, 1)) > 0);
@@ -141,7 +142,7 @@ static void test_read_by_rdma(void)
 	CHECK(serve(put_done(frames, operation + RANGES, 0, 100000)) == 0);
 	CHECK(serve(put_done(frames, operation, 0, 100000)) == 28);
 	CHECK(serve(put_done(frames, operation, 0, 100000)) == 0);
-	CHECK(served.quick.in_flight == 1 && served.quick.bytes_written == 100000);
+	CHECK(served.connection.in_flight == 1 && served.connection.bytes_written == 100000);
 	CHECK(serve(put_read_by_rdma(frames, 3, 0, 1000, SMB2_CHANNEL_RDMA_V1, 1)) > 0);
 	served_end(&served);
 }
@@ -165,7 +166,7 @@ static void test_descriptors_that_do_not_fit(void)
 	put_le16(frames + 4 + SMB2_READ_INFO_OFFSET, SMB2_READ_REQUEST_END - 1);
 	CHECK(serve(length) == 0);
 	CHECK(serve(put_read_by_rdma(frames, 0, 0, RANGE + 1, SMB2_CHANNEL_RDMA_V1, 1)) == 0);
-	served.quick.channel_max = SMB2_CHANNEL_RDMA_V1;
+	served.connection.channel_max = SMB2_CHANNEL_RDMA_V1;
 	CHECK(serve(put_read_by_rdma(frames, 0, 0, 9, SMB2_CHANNEL_RDMA_V1_INVALIDATE, 1)) == 0);
 	CHECK(served.ranges.free_count == RANGES);
 	served_end(&served);
@@ -198,7 +199,7 @@ static void test_write_inline(void)
 
 	served_begin(&served, 10);
 	length = put_write(frames, 0, 5000, data, sizeof(data));
-	CHECK(serve(length) == length && served.quick.replies_length == 4 + 80);
+	CHECK(serve(length) == length && served.connection.replies_length == 4 + 80);
 	check_written(served.replies, 0, sizeof(data));
 	check_file(5000, data, sizeof(data));
 
@@ -240,7 +241,7 @@ static uint64_t fetch(uint64_t id, uint64_t offset, uint32_t length, uint32_t ch
 	const uint8_t *frame = served.replies;
 
 	CHECK(serve(whole) == whole);
-	CHECK(frame[0] == 0x83 && frame[3] == 64 && served.quick.replies_length == 68);
+	CHECK(frame[0] == 0x83 && frame[3] == 64 && served.connection.replies_length == 68);
 	CHECK(get_le32(frame + 12) == 3 && get_le32(frame + 16) == 2 &&
 	      get_le64(frame + 28) == length);
 	CHECK(!memcmp(frame + 36, frames + 4 + SMB2_WRITE_REQUEST_END, 32));
@@ -256,7 +257,7 @@ static void test_write_by_rdma(void)
 	served_begin(&served, 20);
 	first = fetch(0, 10, 100000, SMB2_CHANNEL_RDMA_V1_INVALIDATE);
 	second = fetch(2, 0, 10, SMB2_CHANNEL_RDMA_V1);
-	CHECK(served.quick.in_flight == 2 && served.open->requests == 2);
+	CHECK(served.connection.in_flight == 2 && served.open->requests == 2);
 	CHECK(serve(put_write_by_rdma(frames, 3, 0, 10, SMB2_CHANNEL_RDMA_V1, 1)) == 0);
 	check_file(0, served.content, 100010); /* nothing has arrived */
 
@@ -266,8 +267,8 @@ static void test_write_by_rdma(void)
 	CHECK(served.replies[0] == 0x85 && get_le32(served.replies + 4) == 0xabcd);
 	check_written(served.replies + 8, 0, 100000);
 	check_file(10, wanted, 100000);
-	CHECK(served.quick.in_flight == 0 && served.open->requests == 0);
-	CHECK(served.quick.bytes_read == 100010 && !served.quick.failed_error);
+	CHECK(served.connection.in_flight == 0 && served.open->requests == 0);
+	CHECK(served.connection.bytes_read == 100010 && !served.connection.failed_error);
 	served_end(&served);
 }
 
@@ -279,12 +280,12 @@ static void test_payload_that_never_comes(void)
 	operation = fetch(0, 0, 1000, SMB2_CHANNEL_RDMA_V1_INVALIDATE);
 	put_done(frames, operation, 2, 0);
 	put_read(frames + 28, 1, 0, 10); /* waits until Python has refused the WRITE */
-	CHECK(serve(28 + REQUEST) == 28 && served.quick.replies_length == 0);
-	CHECK(served.quick.failed_error && served.quick.failed_invalidates);
-	CHECK(served.quick.failed_token == 0xabcd);
-	CHECK(get_le64(served.quick.failed_header + SMB2_MESSAGE_ID) == 0);
+	CHECK(serve(28 + REQUEST) == 28 && served.connection.replies_length == 0);
+	CHECK(served.connection.failed_error && served.connection.failed_invalidates);
+	CHECK(served.connection.failed_token == 0xabcd);
+	CHECK(get_le64(served.connection.failed_header + SMB2_MESSAGE_ID) == 0);
 	operation = fetch(1, 0, 1000, SMB2_CHANNEL_RDMA_V1);
-	CHECK(serve(put_done(frames, operation, 0, 999)) == 28 && served.quick.failed_error);
+	CHECK(serve(put_done(frames, operation, 0, 999)) == 28 && served.connection.failed_error);
 	check_file(0, served.content, 1000);
 	served_end(&served);
 }
@@ -297,10 +298,10 @@ static void test_an_open_that_ends_during_a_write(void)
 	served_begin(&served, 20);
 	operation = fetch(0, 0, 1000, SMB2_CHANNEL_RDMA_V1);
 	fd = served.open->fd;
-	smb2_opens_remove(served.quick.opens, served.open);
+	smb2_opens_remove(served.connection.opens, served.open);
 	served.open = NULL;
 	CHECK(serve(put_read(frames, 1, 0, 10)) == 0);
-	CHECK(serve(put_done(frames, operation, 0, 1000)) == 28 && served.quick.failed_error);
+	CHECK(serve(put_done(frames, operation, 0, 1000)) == 28 && served.connection.failed_error);
 	close(fd);
 	served_end(&served);
 }
@@ -328,8 +329,8 @@ static void test_a_connection_that_ends_during_a_write(void)
 {
 	served_begin(&served, 20);
 	fetch(0, 0, 1000, SMB2_CHANNEL_RDMA_V1);
-	smb2_quick_end(&served.quick);
-	CHECK(served.open->requests == 0 && served.quick.in_flight == 0);
+	smb2_connection_end(&served.connection);
+	CHECK(served.open->requests == 0 && served.connection.in_flight == 0);
 	check_file(0, served.content, 1000);
 	served_end(&served);
 }
