@@ -99,7 +99,7 @@ class Fuzzer:
             with contextlib.suppress(ChannelClosed, BadSignature, StatusError):
                 await session.close()
 
-#sessions
+    # sessions
 
     async def _session(self) -> client.Session:
         """The session, a new one where the last is no more."""
@@ -131,7 +131,7 @@ class Fuzzer:
                     self.source.files.append((_FILE_ID.pack(*file.file_id), tree.id))
         return self.session
 
-#requests
+    # requests
 
     async def _batch(self) -> None:
         session = await self._session()
@@ -263,7 +263,7 @@ class Fuzzer:
     def _id(self) -> int:
         return self.session.id if self.session is not None else 0
 
-#what is no request
+    # what is no request
 
     async def _raw_message(self) -> None:
         """A whole message with its header distorted, which mostly costs the connection."""

@@ -107,7 +107,8 @@ def u32(value: int) -> bytes:
 def u64(value: int) -> bytes:
     return struct.pack("<Q", value & (1 << 64) - 1)
 
-#Productions
+
+# Productions
 
 
 def negotiate(source: Source) -> bytes:

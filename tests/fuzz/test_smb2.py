@@ -114,8 +114,7 @@ async def present(server: OwnServer) -> AsyncIterator[set[int]]:
         for tree in trees:
             await tree.disconnect()
         status = await asyncio.to_thread(server.status)
-        workers =
-{one["pid"] for one in status["workers"] if one["sessions_in_all"]}
+        workers = {one["pid"] for one in status["workers"] if one["sessions_in_all"]}
         assert len(workers) == len(GUIDS)
         yield {status["pid"], status["proxy_pid"], *workers}
 
