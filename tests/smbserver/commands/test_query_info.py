@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from smbserver import access
 from smbserver.commands import query_info
 from smbserver.dispatch import Reply
-from smbserver.session import User
+from smbserver.user import User
 from smbserver.vfs import dos_attributes as dos
 from smbserver.wire import file_information as info
 from smbserver.wire import filesystem_information as fs
