@@ -71,14 +71,14 @@ async def bind_tcp(session: Session, host: str, port: int) -> SessionChannel:
 
 async def bind_rdma(session: Session, proxy: Proxy, address: str, port: int) -> SessionChannel:
     """One more RDMA channel, with the session's memory registered for it."""
-    connection = await connect_rdma(proxy, address, port, session.options)
-    channel = await _bind(session, connection)
-    await connection.channel.attach(session.pool)
-    return channel
+    return await _bind(session, await connect_rdma(proxy, address, port, session.options))
 
 
 async def _bind(session: Session, connection: Connection) -> SessionChannel:
+    """Memory first: from the binding on, any request may pick the channel."""
     try:
+        if connection.channel.facts.transport == "rdma":
+            await connection.channel.attach(session.pool)
         return await session.bind(connection)
     except BaseException:
         await connection.close("the session could not be bound")
