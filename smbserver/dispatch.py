@@ -114,7 +114,8 @@ class Call:
 class Later:
     """A reply that a callback brings, once `serve` has returned.
 
-    It leaves in the callback's own wake-up, with all that is sent there; a future's would wait for the next.
+    It leaves in the callback's own wake-up, with all that is sent there; a future's would wait for the next. Until
+    then the dispatcher holds the descriptor of the request's open.
     """
 
     __slots__ = ("bring",)

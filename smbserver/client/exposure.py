@@ -38,8 +38,9 @@ async def expose(
     """Exposes the first `length` bytes of a range in `count` descriptors of about equal length."""
     connection.hold()
     channel = connection.channel
-    if count == 1 and length == piece.length:
-        return Exposure(connection, (await channel.expose(piece, access),))
+    if count == 1:
+        whole = piece if length == piece.length else _part(piece, 0, length)
+        return Exposure(connection, (await channel.expose(whole, access),))
     parts = [_part(piece, start, stop) for start, stop in _cuts(length, count)]
     answers = await asyncio.gather(
         *(channel.expose(part, access) for part in parts), return_exceptions=True

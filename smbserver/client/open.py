@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -55,7 +54,7 @@ class Open:
         ends: list[int] = []
 
         async def read_block(start: int, size: int) -> None:
-            got = await self._read_block(offset + start, size)
+            got = await payload.on_a_channel(payload.read, self, offset + start, size)
             view[start : start + len(got)] = got
             if got:
                 ends.append(start + len(got))
@@ -65,18 +64,6 @@ class Open:
         )
         view.release()
         return bytes(data[: max(ends, default=0)])
-
-    async def _read_block(self, offset: int, length: int) -> Buffer:
-        session = self.tree.session
-
-        async def attempt(channel: SessionChannel) -> Buffer:
-            if not session.uses_rdma(channel, self.tree, length):
-                return await payload.read_inline(self, channel, offset, length)
-            with await session.buffer(length) as piece:
-                count = await payload.read_into(self, channel, offset, piece, length)
-                return bytes(piece.view[:count])
-
-        return await payload.on_a_channel(session, attempt)
 
     async def read_into(
         self,
@@ -90,8 +77,7 @@ class Open:
         size = piece.length if length is None else length
         if channel is not None:
             return await payload.read_into(self, channel, offset, piece, size)
-        attempt = partial(_read_attempt, self, offset, piece, size)
-        return await payload.on_a_channel(self.tree.session, attempt)
+        return await payload.on_a_channel(payload.read_into, self, offset, piece, size)
 
     async def write(
         self, offset: int, data: Buffer, *, depth: int = QUEUE_DEPTH, flags: int = 0
@@ -103,24 +89,13 @@ class Open:
             block = view[start : start + size]
             while block:
                 at = offset + start + size - len(block)
-                block = block[await self._write_block(at, block, flags) :]
+                count = await payload.on_a_channel(payload.write, self, at, block, flags)
+                block = block[count:]
 
         await in_parallel(
             write_block, blocks(len(view), min(BLOCK, self.tree.session.max_write_size)), depth
         )
         return len(view)
-
-    async def _write_block(self, offset: int, data: memoryview, flags: int) -> int:
-        session = self.tree.session
-
-        async def attempt(channel: SessionChannel) -> int:
-            if not session.uses_rdma(channel, self.tree, len(data)):
-                return await payload.write_inline(self, channel, offset, data, flags)
-            with await session.buffer(len(data)) as piece:
-                piece.view[:] = data
-                return await payload.write_from(self, channel, offset, piece, len(data), flags)
-
-        return await payload.on_a_channel(session, attempt)
 
     async def write_from(
         self,
@@ -135,8 +110,7 @@ class Open:
         size = piece.length if length is None else length
         if channel is not None:
             return await payload.write_from(self, channel, offset, piece, size, flags)
-        attempt = partial(_write_attempt, self, offset, piece, size, flags)
-        return await payload.on_a_channel(self.tree.session, attempt)
+        return await payload.on_a_channel(payload.write_from, self, offset, piece, size, flags)
 
     async def flush(self) -> None:
         """Returns when what was written is on disk."""
@@ -233,15 +207,3 @@ class Open:
 
     async def _request(self, command: Command, body: bytes) -> memoryview:
         return (await self.tree.session.request(command, body, tree=self.tree)).message
-
-
-async def _read_attempt(
-    file: Open, offset: int, piece: PoolRange, length: int, channel: SessionChannel
-) -> int:
-    return await payload.read_into(file, channel, offset, piece, length)
-
-
-async def _write_attempt(
-    file: Open, offset: int, piece: PoolRange, length: int, flags: int, channel: SessionChannel
-) -> int:
-    return await payload.write_from(file, channel, offset, piece, length, flags)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from smbdirect.channel import ChannelClosed
 from smbdirect.frames import Access
@@ -28,24 +28,39 @@ from smbserver.wire.write import WriteRequest, WriteResponse
 
 if TYPE_CHECKING:
     from smbserver.client.open import Open
-    from smbserver.client.session import Session, SessionChannel
+    from smbserver.client.session import SessionChannel
 
+_Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 
 async def on_a_channel(
-    session: Session, attempt: Callable[[SessionChannel], Awaitable[_Result]]
+    attempt: Callable[Concatenate[Open, SessionChannel, _Arguments], Awaitable[_Result]],
+    file: Open,
+    *arguments: _Arguments.args,
+    **named: _Arguments.kwargs,
 ) -> _Result:
-    """Runs the attempt on the preferred channel, and again on the next if that one ends."""
+    """Runs one of the functions below on the preferred channel, and again on the next if that one ends."""
+    session = file.tree.session
     while True:
         channel = session.pick()
         try:
-            return await attempt(channel)
+            return await attempt(file, channel, *arguments, **named)
         except ChannelClosed:
             session.forget(channel.connection)
             if not session.channels:
                 raise
             session.counters.requests_repeated += 1
+
+
+async def read(file: Open, channel: SessionChannel, offset: int, length: int) -> Buffer:
+    """Reads to memory of any kind; empty at the end of the file."""
+    session = file.tree.session
+    if not session.uses_rdma(channel, file.tree, length):
+        return await _read_inline(file, channel, offset, length)
+    with await session.buffer(length) as piece:
+        count = await read_into(file, channel, offset, piece, length)
+        return bytes(piece.view[:count])
 
 
 async def read_into(
@@ -96,7 +111,7 @@ async def _read_inline_into(
     return len(data)
 
 
-async def read_inline(file: Open, channel: SessionChannel, offset: int, length: int) -> Buffer:
+async def _read_inline(file: Open, channel: SessionChannel, offset: int, length: int) -> Buffer:
     """Reads into the response; empty at the end of the file."""
     sent = await _send_inline(file, channel, offset, length, None)
     return _inline_data(file, await sent.answer)
@@ -125,13 +140,25 @@ def _inline_data(file: Open, response: Response) -> Buffer:
     return data
 
 
+async def write(
+    file: Open, channel: SessionChannel, offset: int, data: memoryview, flags: int
+) -> int:
+    """Writes from memory of any kind; the bytes written."""
+    session = file.tree.session
+    if not session.uses_rdma(channel, file.tree, len(data)):
+        return await _write_inline(file, channel, offset, data, flags)
+    with await session.buffer(len(data)) as piece:
+        piece.view[:] = data
+        return await write_from(file, channel, offset, piece, len(data), flags)
+
+
 async def write_from(
     file: Open, channel: SessionChannel, offset: int, piece: PoolRange, length: int, flags: int
 ) -> int:
     """Writes from the start of a range; the bytes written."""
     session = file.tree.session
     if not session.uses_rdma(channel, file.tree, length):
-        return await write_inline(file, channel, offset, piece.view[:length], flags)
+        return await _write_inline(file, channel, offset, piece.view[:length], flags)
     exposure = await expose(
         channel.connection,
         piece,
@@ -156,7 +183,7 @@ async def write_from(
     return count
 
 
-async def write_inline(
+async def _write_inline(
     file: Open, channel: SessionChannel, offset: int, data: Buffer, flags: int
 ) -> int:
     """Writes what the request carries; the bytes written."""

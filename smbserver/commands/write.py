@@ -103,13 +103,10 @@ def _serve_rdma(
 
 def _fetch_and_write(call: Call, handle: Data, request: WriteRequest, piece: PoolRange) -> Later:
     """The usual way: no task, and the data is written in the wake-up that tells of its arrival."""
-    later, held = Later(), contextlib.ExitStack()
-    # The open may be closed meanwhile: its descriptor's number must not mean another file by then.
-    held.enter_context(handle)
-    held.enter_context(piece)
+    later = Later()
 
     def fetched(status: int, moved: int) -> None:
-        with held:
+        with piece:
             later.bring(_write_fetched(handle, piece, request.offset, status))
 
     call.connection.channel.fetch(piece, piece.length, request.channel_info, fetched)

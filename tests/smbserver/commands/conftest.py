@@ -122,13 +122,15 @@ class Server:
 
 
 async def outcome_of(command: Any, call: Call) -> Any:
-    """What the dispatcher would get."""
+    """What the dispatcher would get, which holds the open's descriptor for who answers later."""
     outcome = command.serve(call)
     if not isinstance(outcome, Later):
         return await outcome if inspect.isawaitable(outcome) else outcome
     brought = asyncio.get_running_loop().create_future()
     outcome.bring = brought.set_result
-    reply = await brought
+    assert call.open is not None
+    with call.open.handle:
+        reply = await brought
     if isinstance(reply, Exception):
         raise reply
     return reply
