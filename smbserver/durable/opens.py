@@ -271,15 +271,15 @@ def may_be_persistent_on(tree: Tree) -> bool:
 def _is_in_the_way(record: Record, attempt: Attempt, share_access: int) -> bool:
     """What an open that is there would be asked to give up, or be refused for ([MS-FSA] 2.1.5.1.2)."""
     mine, cached = attempt.wish.lease, record.cached
+    theirs = record.granted_access, record.share_access
+    if share_modes.exclude((attempt.rights, share_access), theirs):
+        return True
     if (
         mine is not None
         and cached.lease_key
         and (mine.lease_key, attempt.wish.client_guid) == (cached.lease_key, record.client_guid)
     ):
         return False
-    theirs = record.granted_access, record.share_access
-    if share_modes.exclude((attempt.rights, share_access), theirs):
-        return True
     if lease.touches_nothing(attempt.rights):
         return False
     if cached.lease_key and lease.touches_no_lease(attempt.rights):

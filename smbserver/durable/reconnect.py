@@ -90,6 +90,8 @@ def _check(call: Call, request: CreateRequest, asked: DurabilityRequest, record:
         raise StatusError(_GONE)
     if not record.belongs_to(call.session.user):
         raise StatusError(NtStatus.ACCESS_DENIED)
+    if record.granted_access & access.MODIFYING & ~call.tree.maximal_access:
+        raise StatusError(_GONE)  # the share is read-only meanwhile
     wants_persistent = asked.wants_persistent and may_be_persistent_on(call.tree)
     if record.is_persistent and not wants_persistent:
         raise StatusError(_GONE)

@@ -280,6 +280,23 @@ async def test_locks_and_share_modes_of_a_persistent_open_survive_the_server(
 
 
 @pytest.mark.parametrize("persistent", [False, True])
+@in_loop
+async def test_a_server_that_is_stopped_leaves_opens_waiting(
+    server: Server, persistent: bool
+) -> None:
+    tree = await server.tree()
+    name = f"stopped {persistent}"
+    file = await client.create_durable(tree, name, persistent=persistent, share=0)
+    await file.write(0, b"before")
+    server.stop()
+    server.start()
+    file = await file.reconnect(await server.again(tree.session))
+    assert await file.read(0, 10) == b"before"
+    await file.close()
+    await file.tree.session.close()
+
+
+@pytest.mark.parametrize("persistent", [False, True])
 @pytest.mark.parametrize("is_away", [False, True])
 @in_loop
 async def test_a_program_moves_to_another_host(
