@@ -58,6 +58,7 @@ class File(Handle):
         if offset + length > size or facts.st_blocks * _BLOCK < size:
             return None
         try:
+            # The ends stand for what lies between: a file is read ahead, and forgotten, in long runs.
             if self._is_cached(offset) and self._is_cached(offset + length - 1):
                 return windows.view(self, size, offset, length)
         except (OSError, ValueError):  # the second is Python's for a file that was cut off just now
