@@ -142,9 +142,12 @@ void channel_worker_left(struct channel *channel, const char *why, nanoseconds n
 	end(channel, CLOSE_BY_WORKER, whole, now);
 }
 
+/* In good order, what the worker wrote before is still sent: as much as one turn takes. */
 void channel_close(struct channel *channel, enum close_reason reason, bool graceful,
 		   nanoseconds now)
 {
+	if (graceful && channel->state == CHANNEL_OPEN)
+		channel_receive_frames(channel, now);
 	end(channel, reason, graceful, now);
 }
 

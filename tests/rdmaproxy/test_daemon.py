@@ -454,12 +454,12 @@ def test_a_client_that_does_not_read_stops_its_peer_and_nobody_else(daemon: Daem
 # -- the end of the daemon
 
 
-def test_sigterm_ends_connections_in_good_order() -> None:
+def test_sigterm_ends_connections_in_good_order(other: Daemon) -> None:
     with running() as daemon:
 
         async def story() -> None:
-            proxy = await Proxy.open(daemon.control)
-            client, server = await channels(proxy)
+            proxy, far = await Proxy.open(daemon.control), await Proxy.open(other.control)
+            client, server = await channels(proxy, far)
             pool = Pool(MIB)
             await server.attach(pool)
             server.send(b"last words")
@@ -472,6 +472,7 @@ def test_sigterm_ends_connections_in_good_order() -> None:
             with pytest.raises((ProxyUnavailable, ProxyError)):
                 await proxy.listen("127.0.0.1", 0)
             await proxy.wait_closed()
+            await far.close()
             pool.close()
 
         run(story)
