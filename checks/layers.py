@@ -33,6 +33,7 @@ RANKS = (
     (r"mpa|ddp|rdmap", 2),
     (r"fabric|verbs", 3),
     (r"fabric_\w+|iwarp\w*|verbs\w*", 4),
+    (r"capture", 4),
     (r"smbd_wire|smbd_connection\.h", 5),
     (r"pool", 5),
     (r"smbd_(connection|negotiation|completions|posting|timers)\.c|smbd_state\.h", 7),

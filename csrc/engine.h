@@ -109,6 +109,11 @@ const char *engine_counter_name(uint32_t counter);
 uint64_t engine_counter(uint32_t counter);
 const char *engine_close_reason_name(uint32_t reason);
 
+/* Messages of capture.h, of the whole process: 0, -EBUSY or -ENOMEM; `room` is CAPTURE_ROOM at least. */
+int engine_capture_start(void);
+void engine_capture_stop(void);
+size_t engine_capture_take(void *ret, size_t room, uint64_t *lost);
+
 /* Trace points of trace.h, of the whole process; off until engine_trace(1). */
 struct engine_trace_event {
 	uint64_t time_ns; /* of the monotonic clock */

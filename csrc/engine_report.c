@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "capture.h"
 #include "engine_state.h"
 #include "trace.h"
 
@@ -137,6 +138,21 @@ uint64_t engine_counter(uint32_t counter)
 const char *engine_close_reason_name(uint32_t reason)
 {
 	return close_reason_name((enum close_reason)reason);
+}
+
+int engine_capture_start(void)
+{
+	return capture_start();
+}
+
+void engine_capture_stop(void)
+{
+	capture_stop();
+}
+
+size_t engine_capture_take(void *ret, size_t room, uint64_t *lost)
+{
+	return capture_take(ret, room, lost);
 }
 
 void engine_trace(int on)

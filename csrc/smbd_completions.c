@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "capture.h"
 #include "smbd_state.h"
 #include "trace.h"
 
@@ -118,6 +119,8 @@ static void on_receive(struct smbd_connection *connection,
 	/* Free from here on, but not posted before the message was parsed and its payload copied. */
 	smbd_slots_give(slots, (uint32_t)slot);
 	bytes = smbd_slot(slots, (uint32_t)slot);
+	capture_message(connection->qp, completion->invalidated ? CAPTURE_INVALIDATES : 0,
+			completion->invalidated_token, bytes, completion->bytes);
 	if (connection->state <= SMBD_NEGOTIATING)
 		smbd_negotiation_receive(connection, bytes, completion->bytes, now);
 	else

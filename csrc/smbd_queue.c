@@ -1,5 +1,7 @@
 #include "smbd_queue.h"
 
+#include "capture.h"
+
 bool smbd_queue_retire(struct smbd_queue *queue, uint64_t number, struct smbd_ordered *ret)
 {
 	if (number >= queue->next || queue->first > number)
@@ -65,6 +67,8 @@ void smbd_chain_send(struct smbd_chain *chain, uint32_t slot, uint8_t *address, 
 
 	work->opcode = invalidate ? FABRIC_SEND_INVALIDATE : FABRIC_SEND;
 	work->remote_token = invalidate ? token : 0;
+	capture_message(chain->qp, CAPTURE_SENT | (invalidate ? CAPTURE_INVALIDATES : 0),
+			work->remote_token, address, length);
 }
 
 void smbd_chain_write(struct smbd_chain *chain, struct smbd_rdma_transfer *transfer,

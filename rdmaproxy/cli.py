@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, BinaryIO
 
 from rdmaproxy import adapters, devices, log
 from rdmaproxy.adapters import Adapter
@@ -50,6 +51,11 @@ def parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", parents=[common], help="how a running daemon is")
     status.add_argument("-j", "--json", action="store_true", help="as one JSON object")
     status.set_defaults(command=_status)
+    capture = commands.add_parser(
+        "capture", parents=[common], help="all SMB Direct messages, for Wireshark, until Ctrl-C"
+    )
+    capture.add_argument("-w", dest="file", metavar="FILE", default="-", help="pcapng; -: stdout")
+    capture.set_defaults(command=_capture)
     listing = commands.add_parser("devices", help="what can be listened on here")
     listing.add_argument("-j", "--json", action="store_true", help="as one JSON object")
     listing.set_defaults(command=_devices)
@@ -104,6 +110,31 @@ async def _ask(path: str) -> dict[str, Any]:
     try:
         status = await proxy.status()
         return {**status, "pid": proxy.hello["pid"], "fabrics": proxy.hello["fabrics"]}
+    finally:
+        await proxy.close()
+
+
+def _capture(parsed: argparse.Namespace) -> int:
+    _, path = _configuration(parsed)
+    if parsed.file == "-" and sys.stdout.isatty():
+        raise ControlUnavailable("a capture is nothing for a terminal; say -w FILE, or pipe it")
+    with contextlib.ExitStack() as stack:
+        file = sys.stdout.buffer
+        if parsed.file != "-":
+            file = stack.enter_context(open(parsed.file, "wb"))
+        stack.enter_context(contextlib.suppress(KeyboardInterrupt, BrokenPipeError))
+        asyncio.run(_receive_capture(path, file))
+    return 0
+
+
+async def _receive_capture(path: str, file: BinaryIO) -> None:
+    proxy = await Proxy.open(path)
+    try:
+        with await proxy.capture() as sock:
+            sock.setblocking(False)
+            while data := await asyncio.get_running_loop().sock_recv(sock, 1 << 20):
+                file.write(data)
+                file.flush()
     finally:
         await proxy.close()
 

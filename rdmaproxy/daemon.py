@@ -23,6 +23,7 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from rdmaproxy import devices, log
+from rdmaproxy.capture import Capture
 from rdmaproxy.config import Config
 from rdmaproxy.control import (
     PACKET_MAX,
@@ -94,6 +95,9 @@ class EngineLike(Protocol):
     def connections(self, after: int = 0, limit: int = 64) -> list[Connection]: ...
     def totals(self) -> Totals: ...
     def counters(self) -> dict[str, int]: ...
+    def start_capture(self) -> None: ...
+    def stop_capture(self) -> None: ...
+    def take_capture(self) -> tuple[bytes, int]: ...
 
 
 def engine_config(config: Config) -> EngineConfig:
@@ -151,6 +155,7 @@ class Daemon:
         self._connecting: dict[int, tuple[ControlClient, object]] = {}
         """Requests to connect that the engine has not answered: who asked, under which id."""
         self._next_request = 1
+        self._captured: tuple[Capture, ControlClient] | None = None
         self._draining: asyncio.Event | None = None
         self._deadline = config.drain_deadline
         self._ops: dict[str, Callable[[ControlClient, object, dict[str, Any]], None]] = {
@@ -160,6 +165,7 @@ class Daemon:
             "connect": self._connect,
             "status": self._status,
             "close": self._close,
+            "capture": self._capture,
             "drain": self._drain,
         }
 
@@ -187,6 +193,8 @@ class Daemon:
             await self._end_connections()
         finally:
             watch.close()
+            if self._captured is not None:
+                self._captured[0].close()
             loop.remove_reader(self.engine.event_fd)
             self.engine.stop()
             self._server.close()
@@ -320,6 +328,8 @@ class Daemon:
         for request, (asker, _) in list(self._connecting.items()):
             if asker is client:
                 del self._connecting[request]
+        if self._captured is not None and self._captured[1] is client:
+            self._captured[0].close()
 
     def _hello(self, client: ControlClient, number: object, packet: dict[str, Any]) -> None:
         found = devices.fabrics(self.config.fabric)
@@ -416,6 +426,18 @@ class Daemon:
     def _close(self, client: ControlClient, number: object, packet: dict[str, Any]) -> None:
         self.engine.close(_whole(packet, "connection"))
         client.answer(number, {})
+
+    def _capture(self, client: ControlClient, number: object, packet: dict[str, Any]) -> None:
+        """Everything that everybody says can be read there, so that being allowed to connect is not enough."""
+        if client.peer.uid not in (0, os.geteuid()):
+            raise RequestFailed("EPERM", "only root and the proxy's own user may capture")
+        capture = Capture(self.engine, self._capture_ended)
+        self._captured = capture, client
+        log.event("capture", pid=client.peer.pid, uid=client.peer.uid)
+        client.answer(number, {}, capture.theirs.detach())
+
+    def _capture_ended(self) -> None:
+        self._captured = None
 
     def _drain(self, client: ControlClient, number: object, packet: dict[str, Any]) -> None:
         deadline = packet.get("deadline", self.config.drain_deadline)

@@ -20,6 +20,9 @@ from smbdirect.close_reason import CloseReason
 WORDS_SIZE = 256
 """Bytes of a sentence that the engine writes, its end included."""
 
+CAPTURE_ROOM = 8 << 20
+"""Bytes of messages that wait to be taken: csrc/capture.h."""
+
 FABRICS = {"iwarp": 0, "verbs": 1}
 FABRIC_NAMES = {number: name for name, number in FABRICS.items()}
 
@@ -326,6 +329,23 @@ class Engine:
         while (name := lib.engine_counter_name(len(found))) != ffi.NULL:
             found[_text(name)] = lib.engine_counter(len(found))
         return found
+
+    @staticmethod
+    def start_capture() -> None:
+        """Messages of all connections are copied from now on. EngineError: it is on already."""
+        if error := -lib.engine_capture_start():
+            raise EngineError(error, "somebody captures already")
+
+    @staticmethod
+    def stop_capture() -> None:
+        lib.engine_capture_stop()
+
+    @staticmethod
+    def take_capture() -> tuple[bytes, int]:
+        """Records of csrc/capture.h since the last call, and how many messages were lost since the start."""
+        room, lost = ffi.new("uint8_t[]", CAPTURE_ROOM), ffi.new("uint64_t *")
+        length = lib.engine_capture_take(room, CAPTURE_ROOM, lost)
+        return bytes(ffi.buffer(room, length)), lost[0]
 
     @staticmethod
     def set_trace(on: bool) -> None:

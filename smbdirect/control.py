@@ -170,6 +170,13 @@ class Proxy:
         """Ends one connection in good order. Raises ProxyError."""
         await self._call("close", connection=connection)
 
+    async def capture(self) -> socket.socket:
+        """A stream of pcapng: all SMB Direct messages from now on, until it is closed. Raises ProxyError."""
+        _, sock = await self._request("capture")
+        if sock is None:
+            raise ProxyError("EBADMSG", "the proxy answered capture without a stream")
+        return sock
+
     async def drain(self, deadline: float | None = None) -> None:
         """Asks the proxy to end: connections in good order, after `deadline` seconds at once."""
         await self._call("drain", deadline=deadline)

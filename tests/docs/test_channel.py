@@ -228,6 +228,7 @@ def test_a_proxy_answers_as_told() -> None:
             "status": asked("status"),
             "close": asked("close", connection=facts["connection"]),
             "unlisten": asked("unlisten", listener=listener["listener"]),
+            "capture": asked("capture"),
             "drain": asked("drain", deadline=0),
         }
     assert {op: set(answer) for op, answer in answers.items()} == told

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from rdmaproxy.capture import INTERVAL
 from smbserver.client import connect
 from smbserver.own_server import LOOPBACK, OwnServer, RunningProxy
 from tests.interop import pcap
@@ -24,36 +28,64 @@ TIMEOUT = 60
 """Seconds for tshark; it takes two."""
 
 
-@pytest.fixture(scope="module")
-def capture(
-    server: OwnServer, proxy: RunningProxy, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """Traffic of the RDMA port during a short session: files of three sizes, a listing, a delete."""
+async def short_session(server: OwnServer, proxy: RunningProxy, port: int) -> None:
+    """Files of three sizes, a listing, a delete."""
+    session = await connect(
+        LOOPBACK,
+        user=server.user,
+        password=server.password,
+        rdma="only",
+        rdma_port=port,
+        control=proxy.control,
+    )
+    async with session, await session.tree(server.share) as tree:
+        for size in (17, 65_536, 2 * MIB):
+            data = bytes(range(256)) * (size // 256) + bytes(size % 256)
+            async with await tree.create(f"of {size} bytes") as file:
+                await file.write(0, data)
+                assert await file.read(0, size) == data
+        async with await tree.open_directory() as folder:
+            names = {entry.file_name async for entry in folder.list()}
+        assert "of 17 bytes" in names
+        await tree.delete("of 17 bytes")
 
-    async def session_through_a_relay() -> list[pcap.Piece]:
+
+def by_a_relay(server: OwnServer, proxy: RunningProxy, path: Path) -> None:
+    """What travels between the two, as it is."""
+
+    async def session() -> list[pcap.Piece]:
         async with relay(LOOPBACK, server.rdma_port) as recorded:
-            session = await connect(
-                LOOPBACK,
-                user=server.user,
-                password=server.password,
-                rdma="only",
-                rdma_port=recorded.port,
-                control=proxy.control,
-            )
-            async with session, await session.tree(server.share) as tree:
-                for size in (17, 65_536, 2 * MIB):
-                    data = bytes(range(256)) * (size // 256) + bytes(size % 256)
-                    async with await tree.create(f"of {size} bytes") as file:
-                        await file.write(0, data)
-                        assert await file.read(0, size) == data
-                async with await tree.open_directory() as folder:
-                    names = {entry.file_name async for entry in folder.list()}
-                assert "of 17 bytes" in names
-                await tree.delete("of 17 bytes")
+            await short_session(server, proxy, recorded.port)
             return recorded.pieces
 
-    path = tmp_path_factory.mktemp("capture") / "session.pcap"
-    pcap.write(path, server.rdma_port, asyncio.run(session_through_a_relay()))
+    pcap.write(path, server.rdma_port, asyncio.run(session()))
+
+
+def by_rdmaproxy(server: OwnServer, proxy: RunningProxy, path: Path) -> None:
+    """What the client's proxy says that it sends and receives."""
+    command = [sys.executable, "-m", "rdmaproxy", "capture", "--socket", proxy.control]
+    capture = subprocess.Popen([*command, "-w", str(path)])
+    try:
+        while not path.exists() or not path.stat().st_size:
+            assert capture.poll() is None
+            time.sleep(0.02)
+        asyncio.run(short_session(server, proxy, server.rdma_port))
+        time.sleep(3 * INTERVAL)  # so that the last messages are in the file
+    finally:
+        capture.send_signal(signal.SIGINT)
+        assert capture.wait(TIMEOUT) == 0
+
+
+@pytest.fixture(scope="module", params=[by_a_relay, by_rdmaproxy])
+def capture(
+    request: pytest.FixtureRequest,
+    server: OwnServer,
+    proxy: RunningProxy,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Traffic of the RDMA port during a short session."""
+    path = tmp_path_factory.mktemp("capture") / "session"
+    request.param(server, proxy, path)
     return path
 
 

@@ -132,3 +132,12 @@ class FakeEngine:
         self.living.append(made)
         self.tell(ChannelReady(made, theirs.detach()))
         return made
+
+    def start_capture(self) -> None:
+        pass
+
+    def stop_capture(self) -> None:
+        pass
+
+    def take_capture(self) -> tuple[bytes, int]:
+        return b"", 0

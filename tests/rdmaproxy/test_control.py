@@ -409,6 +409,25 @@ def test_a_stranger_is_refused_with_a_sentence(
     refused(folder)
 
 
+def test_only_root_and_the_proxys_own_user_capture(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed = Credentials(1, 4444, 4444)
+
+    @story(lambda folder: folder / "sub" / "control", "allow users=4444")
+    async def refused(daemon: Daemon, engine: FakeEngine) -> None:
+        own = await Proxy.open(daemon.path)
+        monkeypatch.setattr(Credentials, "of", lambda sock: allowed)
+        other = await Proxy.open(daemon.path)
+        with pytest.raises(ProxyError, match="only root and the proxy's own user"):
+            await other.capture()
+        (await own.capture()).close()
+        for proxy in (own, other):
+            await proxy.close()
+
+    refused(folder)
+
+
 ASK = """
 import socket, sys
 sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -54,7 +54,7 @@ RESPONSE = NegotiateResponse(255, 255, 0, 8 << 20, 8192, 8192, 1 << 20)
 
 def build() -> ModuleType:
     """Compiles the C engine with its test-only driver, if anything is newer than the last time."""
-    names = ("smbd_*.c", "fabric_memory*.c", "trace.c")
+    names = ("smbd_*.c", "fabric_memory*.c", "trace.c", "capture.c")
     sources = [file for name in names for file in sorted(CSRC.glob(name))]
     sources.append(HERE / "smbd_driven.c")
     headers = [*CSRC.glob("*.h"), *HERE.glob("*.h"), Path(__file__)]
