@@ -134,10 +134,10 @@ class DurableOpens:
             future.set_result(None)
         record = self.parked.find(identity)
         if record is not None and record.worker == self._store.worker:
-            self.parked.enter(dataclasses.replace(record, worker=KEEPER))
+            self.parked.hand_over(record)
 
     async def drain(self, record: Record) -> None:
-        """Return when the worker that had the open has written what it was sent."""
+        """Return when the worker that had the open has written what it was sent, or does not answer."""
         await self._store.notifier.ask(record.worker, {"op": "drain", "open": record.persistent_id})
 
     async def _on_drain(self, worker: int, packet: Packet) -> Packet:
@@ -145,6 +145,10 @@ class DurableOpens:
         if future is not None:
             await asyncio.shield(future)
         return {}
+
+    def is_drained(self, record: Record) -> bool:
+        """Whether nothing is written through it any more."""
+        return record.worker == KEEPER or self._store.is_dead(record.worker)
 
     def take_up(self, opened: Open, record: Record) -> None:
         """The client has come back: the open is as it was before."""
@@ -155,9 +159,6 @@ class DurableOpens:
             record.create_guid,
             record.app_instance_id,
         )
-        opened.lock_sequences = dict(record.lock_sequences)
-        locks.resume(opened, record.locks)
-        self._service.caching.resume(opened, record.cached, record.client_guid)
         self._service.counters["durable_opens_taken_up"] += 1
         self._keep_on_disk(opened)
         if record.app_instance_id:
@@ -198,8 +199,9 @@ class DurableOpens:
             return
         cached = dataclasses.replace(record.cached, state=record.cached.state & state)
         lowered = dataclasses.replace(record, cached=cached)
-        self.parked.remove(record)
-        self.parked.enter(lowered)
+        with self.parked.transaction:
+            self.parked.remove(record)
+            self.parked.enter(lowered)
         self._persistent.note(lowered)
 
     def expire(self, now: float) -> None:
@@ -214,11 +216,15 @@ class DurableOpens:
         path = share_modes.path_of(record.file) or record.path
         if not self.parked.remove(record):
             return False
-        if record.is_persistent:
-            self._persistent.forget(record.persistent_id)
+        self.forget(record)
         if not record.delete_on_close or share_modes.delete_with_the_last(record.file):
             return False
         return self._delete(record, path)
+
+    def forget(self, record: Record) -> None:
+        """Nothing is left of it."""
+        if record.is_persistent:
+            self._persistent.forget(record.persistent_id)
 
     def _delete(self, record: Record, path: str) -> bool:
         share = self._service.config.share(record.share)

@@ -6,6 +6,7 @@ they exclude others from stands where it stands for open files too, with the kee
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from smbserver import locks, oplock, share_modes
 from smbserver.caching_table import CachingTable
 from smbserver.durable.record import VERSION, Record
 from smbserver.durable.request import NO_GUID
+from smbserver.store import KEEPER
 
 if TYPE_CHECKING:
     from smbserver.share_modes import Key
@@ -70,6 +72,11 @@ class Parked:
                 record.cached,
                 record.client_guid,
             )
+
+    def hand_over(self, record: Record) -> None:
+        """Its worker has nothing to do with it any more."""
+        free = dataclasses.replace(record, worker=KEEPER)
+        self._opens.put(_ID.pack(record.persistent_id), free.to_json())
 
     def remove(self, record: Record) -> bool:
         """Its client has come, or is waited for no longer. False: another worker was faster."""

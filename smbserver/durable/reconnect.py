@@ -9,13 +9,13 @@ import time
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from smbserver import access, share_modes
+from smbserver import access, locks, share_modes
 from smbserver.create_response import answer
 from smbserver.durable.opens import may_be_persistent_on
 from smbserver.durable.request import DurabilityRequest
 from smbserver.identity import acting_for
 from smbserver.open import MAX_OPENS, Open
-from smbserver.store import KEEPER
+from smbserver.vfs.errors import status_of
 from smbserver.vfs.file import File
 from smbserver.vfs.names import ShareName, parse_name
 from smbserver.wire import create_contexts as contexts
@@ -50,7 +50,7 @@ def take_up(
     _check(call, request, asked, record)
     # Noted before an interim response takes its place in the header.
     sequence = call.header.channel_sequence
-    if record.worker != KEEPER:
+    if not call.connection.service.durable_opens.is_drained(record):
         return _after_draining(call, request, asked, record, action, sequence)
     return _take_up(call, request, record, action, sequence)
 
@@ -70,6 +70,8 @@ async def _after_draining(
         raise StatusError(_GONE)
     if call.session.trees.get(call.tree.id) is not call.tree:
         raise StatusError(NtStatus.NETWORK_NAME_DELETED)
+    if not durable_opens.is_drained(found):
+        raise StatusError(NtStatus.FILE_NOT_AVAILABLE)  # the client asks again
     _check(call, request, asked, found)
     return _take_up(call, request, found, action, sequence)
 
@@ -132,7 +134,11 @@ def _take_up(
             handle.close()
             raise
         opened.create_action = action
-        reply = answer(opened, request, service.caching.of(opened))
+        try:
+            reply = answer(opened, request, service.caching.of(opened))
+        except OSError as error:
+            opened.close()
+            raise StatusError(status_of(error)) from error
     call.session.opens[opened.volatile_id] = opened
     call.chain.open = opened
     return reply
@@ -173,21 +179,33 @@ def _enter(call: Call, record: Record, path: str, handle: File, sequence: int) -
     with durable_opens.parked.transaction:
         if not durable_opens.parked.remove(record):
             raise StatusError(_GONE)
-        try:
-            file = share_modes.enter(record.file, path, record.granted_access, record.share_access)
-        except StatusError as error:
-            raise StatusError(_GONE) from error
-        opened = Open(
-            tree=call.tree,
-            handle=handle,
-            file=file,
-            granted_access=record.granted_access,
-            share_access=record.share_access,
-            create_options=record.create_options,
-            delete_on_close=record.delete_on_close,
-            write_through=bool(record.create_options & _WRITE_THROUGH),
-            last_position=record.position,
-            channel_sequence=sequence,
-        )
-        durable_opens.take_up(opened, record)
+        file = _join(record, path)
+        if file is not None:
+            opened = Open(
+                tree=call.tree,
+                handle=handle,
+                file=file,
+                granted_access=record.granted_access,
+                share_access=record.share_access,
+                create_options=record.create_options,
+                delete_on_close=record.delete_on_close,
+                write_through=bool(record.create_options & _WRITE_THROUGH),
+                last_position=record.position,
+                channel_sequence=sequence,
+                lock_sequences=dict(record.lock_sequences),
+            )
+            locks.resume(opened, record.locks)
+            call.connection.service.caching.resume(opened, record.cached, record.client_guid)
+    if file is None:
+        durable_opens.forget(record)
+        raise StatusError(_GONE)
+    durable_opens.take_up(opened, record)  # outside, since it may wait for the disk
     return opened
+
+
+def _join(record: Record, path: str) -> share_modes.SharedFile | None:
+    """None: the file is to be deleted. What excludes it otherwise would have made it end."""
+    try:
+        return share_modes.enter(record.file, path, record.granted_access, record.share_access)
+    except StatusError:
+        return None

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from smbserver import client, share_modes
+from smbserver import client, locks, share_modes
 from smbserver.client.durable import DurableOpen
 from smbserver.durable.record import Record
 from smbserver.open import Open
+from smbserver.wire.lock import LockElement, LockFlags
 from smbserver.wire.status import NtStatus, StatusError
 from tests.smbserver.in_process import InProcess, in_loop, serving
 
@@ -49,6 +50,8 @@ async def test_what_was_sent_before_is_written_before(tmp_path: Path) -> None:
     async with serving(tmp_path, *LINES, share=SHARE) as running:
         tree = await (await running.session()).tree("share")
         file = await client.create_durable(tree, "file")
+        exclusive = LockElement(0, 9, LockFlags.EXCLUSIVE_LOCK | LockFlags.FAIL_IMMEDIATELY)
+        await file.lock(exclusive)
         handle = open_of(running, file).handle
         with handle:
             await cut(running, tree.session)
@@ -57,7 +60,9 @@ async def test_what_was_sent_before_is_written_before(tmp_path: Path) -> None:
             for _ in range(100):
                 await asyncio.sleep(0)
             assert not reconnecting.done()
-        await (await reconnecting).write(0, b"later")
+        file = await reconnecting
+        await file.write(0, b"later")
+        assert locks.held_by(open_of(running, file)) == (locks.Range(0, 9, exclusive=True),)
         await tree.session.close()
 
 
