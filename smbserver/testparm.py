@@ -11,6 +11,7 @@ import os
 import pwd
 import sys
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 from smbserver import hosts
 from smbserver.config import DEFAULT_PATH, GLOBAL_SECTIONS, Config, ConfigError, load
@@ -21,6 +22,8 @@ def declare(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     """Check a configuration."""
     parser = subparsers.add_parser("testparm", help="check a configuration, show what it means")
     parser.add_argument("file", nargs="?", help=f"the smb.conf to read; {DEFAULT_PATH}")
+    parser.add_argument("host", nargs="?", help="name of a client; it is only repeated")
+    parser.add_argument("address", nargs="?", help="of this client: which shares may it enter?")
     parser.add_argument("--configfile", metavar="FILE", help="the same")
     parser.add_argument("--option", metavar="NAME=VALUE", action="append", default=[])
     parser.add_argument(
@@ -42,8 +45,23 @@ def run(parsed: argparse.Namespace) -> int:
     if parsed.parameter_name is not None:
         print(value_of(config, parsed.section_name or "global", parsed.parameter_name))
         return 0
+    if parsed.host is not None:
+        print("\n".join(admitted(config, parsed.host, parsed.address or parsed.host)))
+        return 0
     print("\n".join(effective(config, parsed.section_name, parsed.verbose)))
     return 0
+
+
+def admitted(config: Config, host: str, address: str) -> Iterator[str]:
+    """A line for each share: whether `hosts allow` and `hosts deny` let a client in."""
+    try:
+        ip_address(address)
+    except ValueError:
+        raise ConfigError(f"{address} is no address: names of hosts are not looked up") from None
+    for values in (config.share_defaults, *config.shares.values()):
+        may = hosts.permits(values.hosts_allow, values.hosts_deny, address)
+        words = "Allow" if may else "Deny"
+        yield f"{words} connection from {host} ({address}) to {values.name or 'the server'}"
 
 
 def effective(config: Config, section: str | None = None, verbose: bool = False) -> Iterator[str]:

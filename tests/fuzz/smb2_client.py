@@ -34,6 +34,10 @@ MAX_FILES = 48
 REMEMBERED = 60
 """Messages that are told when something goes wrong."""
 
+DIALECTS = client.options.DIALECTS
+OLDER = tuple((one,) for one in DIALECTS[:-1])
+"""What a session may speak instead of the newest dialect."""
+
 FOLDERS = ("dir", "dir\\x", "first")
 FILES = ("first", "first:stream")
 PIPES = ("srvsvc",)
@@ -84,9 +88,9 @@ class Fuzzer:
         goal = self.sent + count
         while self.sent < goal:
             kind = self.source.random.random()
-            if kind < 0.97:
+            if kind < 0.88:
                 await self._batch()
-            elif kind < 0.985:
+            elif kind < 0.90:
                 await self._raw_message()
             else:
                 await self._stranger()
@@ -110,7 +114,9 @@ class Fuzzer:
         self.logged_off = False
         self.trees.clear()
         self.source.files.clear()
-        options = client.Options(client_guid=self.guid, encrypt=self.source.maybe(0.1))
+        dialects = DIALECTS if self.rdma or self.source.maybe(0.5) else self.source.pick(OLDER)
+        encrypt = dialects is DIALECTS and self.source.maybe(0.2)
+        options = client.Options(client_guid=self.guid, dialects=dialects, encrypt=encrypt)
         self.session = await client.connect(
             "127.0.0.1",
             self.server.port,

@@ -30,6 +30,9 @@ NAMES = (
     *("\ud800", "\u00e4\u00f6", "\U0001f600", "srvsvc", "CON", "@GMT-2020.01.01-00.00.00", ".dot"),
 )
 USUAL_NAMES = ("a", "b", "A", "new", "dir", "dir\\x", "dir\\y", "a:stream", "", "a.txt")
+STRANGERS = (b"S" * 16, b"T" * 16)
+"""ClientGUIDs of who only negotiates: a new one costs the server a process."""
+
 PATTERNS = ("*", "*", "?", "a*", "*.*", "<", ">", '"', "", "a", "..", "x" * 300)
 SHARES = ("share", "share", "cached", "IPC$", "none", "share\\a", "..", "")
 CONTEXTS = (b"MxAc", b"QFid", b"AlSi", b"TWrp", b"SecD", b"ExtA", b"RqLs", b"DHnQ", b"DHnC")
@@ -117,7 +120,8 @@ def negotiate(source: Source) -> bytes:
     listed = b"".join(map(u16, dialects))
     start = HEADER + 36 + len(listed)
     gap = bytes(-start % 8)
-    head = u16(36) + u16(len(dialects)) + u16(1) + u16(0) + u32(0x7F) + source.random.randbytes(16)
+    guid = source.pick(STRANGERS) if source.maybe(0.95) else source.random.randbytes(16)
+    head = u16(36) + u16(len(dialects)) + u16(1) + u16(0) + u32(0x7F) + guid
     head += u32(start + len(gap)) + u16(len(contexts)) + u16(0)
     return head + listed + gap + b"".join(contexts)
 

@@ -106,3 +106,16 @@ def test_folders_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixtur
     said = capsys.readouterr().err
     assert "[gone]: path = " in said
     assert "`valid users`" in said
+
+
+def test_would_this_host_be_allowed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "smb.conf"
+    path.write_text(f"[a]\npath = {tmp_path}\nhosts allow = 10.\n[b]\npath = {tmp_path}\n")
+    assert cli.main(["testparm", "-s", str(path), "client", "192.0.2.1"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "Allow connection from client (192.0.2.1) to the server",
+        "Deny connection from client (192.0.2.1) to a",
+        "Allow connection from client (192.0.2.1) to b",
+    ]
+    assert cli.main(["testparm", "-s", str(path), "client"]) == 1
+    assert "no address" in capsys.readouterr().err
