@@ -61,6 +61,19 @@ class Wish:
         # Only R, RH, RW and RWH mean something ([MS-SMB2] 3.3.5.9.8).
         return cls(state if state & READ else 0, lease, client_guid)
 
+    def for_folder(self) -> Wish:
+        """Of a folder one can keep the listing and the handle, under leases of version 2 only."""
+        if self.lease is None or self.lease.version < 2:
+            return Wish()
+        return Wish(self.state & (READ | HANDLE), self.lease, self.client_guid)
+
+    @property
+    def folder_lease(self) -> tuple[bytes, bytes] | None:
+        """The client's lease of the file's folder, if the request names it: who holds it knows what is done here."""
+        if self.lease is None or not self.lease.lease_flags & LeaseFlags.PARENT_LEASE_KEY_SET:
+            return None
+        return self.client_guid, self.lease.parent_lease_key
+
 
 @dataclass(slots=True, eq=False)
 class Holding:

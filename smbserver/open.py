@@ -18,6 +18,7 @@ from smbserver.vfs.stream import Stream
 if TYPE_CHECKING:
     from smbserver.commands.change_notify import Notifier
     from smbserver.durable.record import Durability
+    from smbserver.folder_entry import FolderEntry
     from smbserver.quick import QuickOpen
     from smbserver.tree import Tree
 
@@ -64,6 +65,8 @@ class Open:
     """The client has not shown yet that it knows the FileId."""
     notifier: Notifier | None = None
     """What CHANGE_NOTIFY has begun to follow."""
+    entry: FolderEntry | None = None
+    """Whom changes of the file concern who have listed its folder; None: nobody can have."""
     quick: QuickOpen | None = None
     """What C knows of it; None: all its requests go by Python."""
     on_close: list[Callable[[], None]] = field(default_factory=list)
@@ -170,6 +173,10 @@ class Open:
             if gone is not None:
                 with acting_for(self.tree):
                     self._delete(gone)
+                if self.entry is not None:
+                    self.entry.changed(self.path)
+            elif self.entry is not None:
+                self.entry.closing(self.handle, self.path)
         except OSError as error:
             log.info("%s was to be deleted on close: %s", self.path, error)
         finally:

@@ -254,6 +254,15 @@ class Caching:
             if record["state"] & READ and not (own and mine.is_lease):
                 self._break(opened.file.key, owner, 0)
 
+    def folder_changed(self, folder: Key, knows: tuple[bytes, bytes] | None) -> None:
+        """Whoever keeps the listing of a folder reads it again, but for the holder of the lease that is named."""
+        if not self.in_use:
+            return
+        for owner, record in self._table.of(folder):
+            named = bytes.fromhex(record["guid"]), bytes.fromhex(record["key"])
+            if record["state"] & READ and named != knows:
+                self._break(folder, owner, 0)
+
     def is_alone(self, opened: Open) -> bool:
         """Whether nobody else can have cached what the open writes."""
         mine = self._of_open.get(opened)

@@ -23,6 +23,7 @@ from smbserver.durable import reconnect, replay
 from smbserver.durable.opens import Vanished
 from smbserver.durable.request import DurabilityRequest
 from smbserver.extended_attributes import write_extended_attributes
+from smbserver.folder_entry import FolderEntry
 from smbserver.identity import acting_for
 from smbserver.lease import Wish
 from smbserver.open import MAX_OPENS, Open
@@ -275,6 +276,12 @@ def _wish(call: Call, request: CreateRequest) -> Wish:
     )
 
 
+def _limit_to_folder(call: Call, wanted: _Wanted) -> None:
+    """What is opened is a folder: caching it is another matter."""
+    folders = bool(call.connection.capabilities & Capabilities.DIRECTORY_LEASING)
+    wanted.wish = wanted.wish.for_folder() if folders else Wish()
+
+
 # 2. and 3. look up, then open or create
 
 
@@ -308,10 +315,10 @@ def _open_existing(
     key = (facts.st_dev, facts.st_ino, "")
     overwrites = disposition in _OVERWRITES
     rights = granted | (access.WRITE_DATA if overwrites else 0)
+    call.connection.service.caching.check_key(wanted.wish, key)
     if is_directory:
-        share_modes.check(key, rights, wanted.request.share_access)
-    else:
-        _admit(call, wanted, key, rights, overwrites)
+        _limit_to_folder(call, wanted)
+    _admit(call, wanted, key, rights, overwrites)
     path = location.path
     handle: File | Directory
     if is_directory:
@@ -353,6 +360,8 @@ def _create(call: Call, share: Share, location: Location, wanted: _Wanted) -> Op
         raise StatusError(NtStatus.CANNOT_DELETE)
     handle: File | Directory
     call.connection.service.caching.check_key(wanted.wish, None)
+    if wanted.directory:
+        _limit_to_folder(call, wanted)
     right = access.APPEND_DATA if wanted.directory else access.WRITE_DATA
     parent = file_security.check_folder(share, location.path, _user(call), right)
     if wanted.directory:
@@ -366,7 +375,10 @@ def _create(call: Call, share: Share, location: Location, wanted: _Wanted) -> Op
     except BaseException:
         handle.close()
         raise
-    return _join(call, wanted, handle, location.path, (*handle.identity, ""), granted)
+    opened = _join(call, wanted, handle, location.path, (*handle.identity, ""), granted)
+    if opened.entry is not None:
+        opened.entry.changed(opened.path)
+    return opened
 
 
 def _furnish(
@@ -418,6 +430,7 @@ def _open_stream_of(
     name = found or wanted.name.stream
     share_modes.check((facts.st_dev, facts.st_ino, ""), 0, 7)
     key = (facts.st_dev, facts.st_ino, fold(name))
+    call.connection.service.caching.check_key(wanted.wish, key)
     _admit(call, wanted, key, granted, found is not None and disposition in _OVERWRITES)
     path, fd = location.path, os.dup(location.fd)
     stream = Stream(fd, name, is_directory=is_directory)
@@ -505,7 +518,6 @@ def _admit(
         violates = True
     locked = locks.is_locked(key)
     attempt = Attempt(key, rights, wanted.wish, violates, overwrites, wanted.again, locked)
-    service.caching.check_key(wanted.wish, key)
     wanted.admitted = attempt, service.caching.admit(attempt)
 
 
@@ -537,8 +549,10 @@ def _join(
         write_through=bool(wanted.request.create_options & _WRITE_THROUGH),
         channel_sequence=wanted.sequence,
     )
-    if not opened.is_directory:
-        caching = call.connection.service.caching
+    caching = call.connection.service.caching
+    if not opened.is_directory or wanted.wish.lease is not None:
         attempt = wanted.admitted or (Attempt(key, granted, wanted.wish), wanted.wish.state)
         caching.hold(opened, *attempt)
+    if path and call.tree.vfs is not None and caching.in_use:
+        opened.entry = FolderEntry(caching, call.tree.vfs, handle, wanted.wish.folder_lease)
     return opened

@@ -151,6 +151,8 @@ def _agree(
         capabilities |= Capabilities.LARGE_MTU
         if general.smb2_leases:
             capabilities |= Capabilities.LEASING
+            if dialect >= Dialect.SMB_3_0:
+                capabilities |= Capabilities.DIRECTORY_LEASING
     connection.dialect = dialect
     connection.client_guid = request.client_guid
     connection.client_capabilities = request.capabilities

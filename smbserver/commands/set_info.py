@@ -166,6 +166,7 @@ def _change_basic(
         )
     if basic.change_time not in _KEEP:
         handle.set_change_time(basic.change_time, opened.is_hidden)
+    _entry_changed(opened, opened.path)
 
 
 def _set_full_ea(opened: Open, buffer: memoryview) -> None:
@@ -265,7 +266,15 @@ def _rename(opened: Open, buffer: memoryview) -> None:
                 _check_replaced(target, replace)
         _check_folder(share, new)
         share.rename(opened.path, new, replace=target.exists)
+    old = opened.path
     share_modes.renamed(opened.file, new)
+    _entry_changed(opened, old)
+    _entry_changed(opened, new)
+
+
+def _entry_changed(opened: Open, path: str) -> None:
+    if opened.entry is not None:
+        opened.entry.changed(path)
 
 
 def _check_folder(share: Share, path: str) -> None:
@@ -287,6 +296,7 @@ def _link(opened: Open, buffer: memoryview) -> None:
                 return
             _check_replaced(target, wanted.replace_if_exists)
         share.link(opened.handle.fd, target.path, replace=target.exists)
+        _entry_changed(opened, target.path)
 
 
 def _files_of(opened: Open) -> Share:
