@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -205,6 +206,73 @@ def test_a_cancelled_read_gives_its_memory_back(server: OwnServer, proxy: Runnin
                 await write_and_read(file, MIB)
             while session.pool.used:
                 await asyncio.sleep(0)
+
+    run(work())
+
+
+@pytest.mark.parametrize(("longer", "token"), [(4096, 0), (0, 0x100)])
+def test_a_descriptor_out_of_bounds_costs_its_channel_alone(
+    server: OwnServer, proxy: RunningProxy, longer: int, token: int
+) -> None:
+    """It names more than was exposed, or what nobody has exposed: the client's own adapter refuses the server."""
+
+    async def work() -> None:
+        async with (
+            await open_session(server, proxy) as other,
+            await open_session(server, proxy) as session,
+        ):
+            _, rdma = session.channels
+            async with await open_file(session, server, "bounds") as file:
+                await write_and_read(file, 100_000)
+                with await session.buffer(10_000) as piece:
+                    exposure = await expose(rdma.connection, piece, 10_000, Access.WRITE)
+                    (honest,) = exposure.descriptors
+                    named = replace(
+                        honest, token=honest.token ^ token, length=honest.length + longer
+                    )
+                    request = ReadRequest(
+                        file.file_id, 0, named.length, channel=1, channel_info=named.pack()
+                    )
+                    sent = await session.send(
+                        Header(command=Command.READ),
+                        request.pack(),
+                        tree=file.tree,
+                        channel=rdma,
+                    )
+                    with pytest.raises(ChannelClosed):
+                        await sent.answer
+                assert [channel.is_rdma for channel in session.channels] == [False]
+                await write_and_read(file, 100_000)
+            async with await open_file(other, server, "others") as file:
+                await write_and_read(file, MIB)
+            assert [channel.is_rdma for channel in other.channels] == [False, True]
+
+    run(work())
+
+
+def test_descriptors_that_do_not_cover_the_length_are_refused(
+    server: OwnServer, proxy: RunningProxy
+) -> None:
+    async def work() -> None:
+        async with await open_session(server, proxy) as session:
+            _, rdma = session.channels
+            async with await open_file(session, server, "short") as file:
+                await write_and_read(file, 100_000)
+                with await session.buffer(10_000) as piece:
+                    exposure = await expose(rdma.connection, piece, 10_000, Access.WRITE)
+                    request = ReadRequest(
+                        file.file_id, 0, 10_001, channel=1, channel_info=exposure.pack()
+                    )
+                    sent = await session.send(
+                        Header(command=Command.READ),
+                        request.pack(),
+                        tree=file.tree,
+                        channel=rdma,
+                    )
+                    assert (await sent.answer).status == NtStatus.INVALID_PARAMETER
+                    await exposure.revoke()
+                await write_and_read(file, 100_000)
+            assert len(session.channels) == 2
 
     run(work())
 
