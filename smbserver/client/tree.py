@@ -5,10 +5,10 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from smbserver import access
 from smbserver.client.open import Open
 from smbserver.wire.bounds import Buffer
 from smbserver.wire.create import (
-    AccessMask,
     CreateDisposition,
     CreateOptions,
     CreateRequest,
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from smbserver.client.session import Session
 
 READ_WRITE = (
-    AccessMask.FILE_READ_DATA
-    | AccessMask.FILE_WRITE_DATA
-    | AccessMask.FILE_APPEND_DATA
-    | AccessMask.FILE_READ_ATTRIBUTES
-    | AccessMask.FILE_WRITE_ATTRIBUTES
-    | AccessMask.FILE_READ_EA
-    | AccessMask.FILE_WRITE_EA
-    | AccessMask.DELETE
-    | AccessMask.READ_CONTROL
-    | AccessMask.SYNCHRONIZE
+    access.READ_DATA
+    | access.WRITE_DATA
+    | access.APPEND_DATA
+    | access.READ_ATTRIBUTES
+    | access.WRITE_ATTRIBUTES
+    | access.READ_EA
+    | access.WRITE_EA
+    | access.DELETE
+    | access.READ_CONTROL
+    | access.SYNCHRONIZE
 )
 
 SHARE_ALL = ShareAccess.READ | ShareAccess.WRITE | ShareAccess.DELETE
@@ -82,7 +82,7 @@ class Tree:
         """Opens a directory to list it; the empty name is the share's root."""
         return await self.create(
             name,
-            access=AccessMask.FILE_LIST_DIRECTORY | AccessMask.FILE_READ_ATTRIBUTES,
+            access=access.LIST_DIRECTORY | access.READ_ATTRIBUTES,
             disposition=CreateDisposition.OPEN,
             options=CreateOptions.DIRECTORY_FILE,
         )
@@ -99,7 +99,7 @@ class Tree:
         kind = CreateOptions.DIRECTORY_FILE if directory else CreateOptions.NON_DIRECTORY_FILE
         doomed = await self.create(
             name,
-            access=AccessMask.DELETE | AccessMask.FILE_READ_ATTRIBUTES,
+            access=access.DELETE | access.READ_ATTRIBUTES,
             disposition=CreateDisposition.OPEN,
             options=kind | CreateOptions.DELETE_ON_CLOSE,
         )

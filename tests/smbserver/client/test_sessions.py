@@ -10,10 +10,11 @@ from uuid import uuid4
 
 import pytest
 
+from smbserver import access
 from smbserver.client import Options, Session, bind_tcp, connect, interfaces
 from smbserver.client.options import CIPHERS, DIALECTS, SIGNING_ALGORITHMS
 from smbserver.wire.close import CloseRequest
-from smbserver.wire.create import AccessMask, CreateRequest, CreateResponse
+from smbserver.wire.create import CreateRequest, CreateResponse
 from smbserver.wire.create_contexts import (
     QUERY_MAXIMAL_ACCESS,
     QUERY_ON_DISK_ID,
@@ -224,8 +225,8 @@ def test_information_of_a_file(target: Target) -> None:
                 on_disk = find_context(answered, QUERY_ON_DISK_ID)
                 assert maximal is not None
                 assert on_disk is not None
-                access = QueryMaximalAccessResponse.parse(maximal.data)
-                assert access.maximal_access & AccessMask.FILE_READ_DATA
+                most = QueryMaximalAccessResponse.parse(maximal.data)
+                assert most.maximal_access & access.READ_DATA
                 assert QueryOnDiskIdResponse.parse(on_disk.data).disk_file_id
 
     run(work())
@@ -299,7 +300,7 @@ def test_a_related_compound(target: Target) -> None:
     async def work() -> None:
         async with await open_session(target, sign=True) as session:
             tree = await session.tree("share")
-            create = CreateRequest("", AccessMask.FILE_READ_ATTRIBUTES)
+            create = CreateRequest("", access.READ_ATTRIBUTES)
             query = QueryInfoRequest(InfoType.FILE, FileInformationClass.FILE_ALL, ALL_ONES)
             responses = await session.compound(
                 (Command.CREATE, create.pack()),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from smbserver import client
+from smbserver import access, client
 from smbserver.wire.change_notify import (
     ChangeNotifyRequest,
     ChangeNotifyResponse,
@@ -15,7 +15,7 @@ from smbserver.wire.change_notify import (
     FileAction,
     FileNotifyInformation,
 )
-from smbserver.wire.create import AccessMask, CreateOptions
+from smbserver.wire.create import CreateOptions
 from smbserver.wire.header import Command
 from smbserver.wire.status import StatusError
 from tests.smbserver.in_process import in_loop, serving
@@ -93,7 +93,7 @@ async def test_refusals(tmp_path: Path) -> None:
         with pytest.raises(StatusError, match="INVALID_PARAMETER"):
             await notify(file)
         blind = await tree.create(
-            "", access=AccessMask.FILE_READ_ATTRIBUTES, options=CreateOptions.DIRECTORY_FILE
+            "", access=access.READ_ATTRIBUTES, options=CreateOptions.DIRECTORY_FILE
         )
         with pytest.raises(StatusError, match="ACCESS_DENIED"):
             await notify(blind)
