@@ -30,6 +30,8 @@ from tests.rdmaproxy.running import Daemon, channels, held, run, running, until
 MIB = 1 << 20
 FLOOD_MAX = 64 * MIB
 """Bytes of frames after which a proxy that still takes more counts as unbounded."""
+IDLE = 100
+"""Channels that do nothing."""
 IDLE_MAX = 5 * MIB // 2
 """Bytes of the proxy's memory for one idle channel."""
 WORKER = Path(__file__).with_name("worker.py")
@@ -560,7 +562,7 @@ def test_a_quiet_connection_gives_back_what_a_rush_has_touched() -> None:
 def test_an_idle_daemon_does_not_spin(daemon: Daemon) -> None:
     async def story() -> None:
         proxy = await Proxy.open(daemon.control)
-        pairs = [await channels(proxy) for _ in range(10)]
+        pairs = [await channels(proxy) for _ in range(IDLE // 2)]
         wakeups, seconds = (await proxy.status())["totals"]["wakeups"], daemon.cpu_seconds()
         await asyncio.sleep(1.0)  # of doing nothing, which is what is measured
         assert (await proxy.status())["totals"]["wakeups"] - wakeups < 50
