@@ -69,11 +69,11 @@ fuzz: setup ## every fuzz target and property test for about SECONDS_PER_TARGET=
 	@FUZZ_SECONDS=$(SECONDS_PER_TARGET) $(RUN) -m pytest -m hypothesis --timeout 86400
 
 .PHONY: lab
-lab: labsetup ## in a VM: Soft-RoCE, siw, and the Linux kernel as client; about 20 minutes
+lab: labsetup ## in a VM: Soft-RoCE, siw, and the Linux kernel as client; half an hour
 	@tests/lab/run all
 
 .PHONY: lab-quick
-lab-quick: labsetup ## the same without what takes longest; about 10 minutes
+lab-quick: labsetup ## the same without what takes longest; a quarter of an hour
 	@tests/lab/run quick
 
 .PHONY: lab-full
