@@ -208,11 +208,11 @@ class Routes:
         CachingTable(self._store).count_anew()
         self._store.settle_wills()
 
-    def _end_the_expired(self) -> bool:
-        worker = next(iter(self.workers), None)
-        if worker is not None:
-            worker.send({"op": "expire"})
-        return worker is not None
+    def _end_the_expired(self) -> None:
+        for worker in self.workers:
+            if not worker.leaving:
+                worker.send({"op": "expire"})
+                return
 
     def announce_rdma(self, addresses: Sequence[str]) -> None:
         """Tell all workers, also later ones, where the proxy listens."""

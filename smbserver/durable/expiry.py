@@ -8,14 +8,14 @@ from collections.abc import Callable
 
 from smbserver.durable.parked import Parked
 
-NOBODY_DELAY = 1.0
-"""Seconds until it is tried again when no worker was there to end them."""
+AGAIN = 1.0
+"""Seconds until it is looked whether the worker that was asked has ended them."""
 
 
 class Expiry:
-    """`end` makes some worker end those whose time is up, and tells whether there is one."""
+    """`end` asks some worker to end those whose time is up."""
 
-    def __init__(self, parked: Parked, end: Callable[[], bool]) -> None:
+    def __init__(self, parked: Parked, end: Callable[[], None]) -> None:
         self._parked = parked
         self._end = end
         self._timer: asyncio.TimerHandle | None = None
@@ -24,8 +24,9 @@ class Expiry:
         """Learn from the tables when to act next: at the start, and after each time."""
         now = time.time()
         deadlines = [record.deadline for record in self._parked.all()]
-        if any(deadline <= now for deadline in deadlines) and not self._end():
-            self.within(NOBODY_DELAY)
+        if any(deadline <= now for deadline in deadlines):
+            self._end()
+            self.within(AGAIN)
         later = [deadline - now for deadline in deadlines if deadline > now]
         if later:
             self.within(min(later))
