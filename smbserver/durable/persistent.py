@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from smbserver.durable.record import VERSION, Record
+from smbserver.identity import acting_for
 from smbserver.store import KEEPER
 
 if TYPE_CHECKING:
@@ -32,12 +33,14 @@ class PersistentOpens:
     @property
     def _table(self) -> Table:
         if self._made is None:
-            self._made = self._store.kept.table(_TABLE, version=VERSION)
+            with acting_for(None):  # the files are the server's, whoever's open comes first
+                self._made = self._store.kept.table(_TABLE, version=VERSION)
         return self._made
 
     def note(self, record: Record) -> None:
         """What would be needed to take the open up."""
-        self._store.make_will()
+        with acting_for(None):
+            self._store.make_will()
         self._table.put(_ID.pack(record.persistent_id), record.to_json())
 
     def forget(self, persistent_id: int) -> None:

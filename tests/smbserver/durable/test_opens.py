@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from pathlib import Path
 
 import pytest
 
 from smbserver import client, locks, share_modes
+from smbserver.auth.passdb import Passdb
 from smbserver.client.durable import DurableOpen
 from smbserver.durable.record import Record
 from smbserver.open import Open
@@ -126,6 +128,20 @@ async def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
         (record,) = running.service.durable_opens.parked.all()
         assert Record.from_json(record.to_json()) == record
         assert running.service.durable_opens.parked.of_file(record.file) == [record]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as others")
+@in_loop
+async def test_the_disk_is_the_servers_whoever_opens_first(tmp_path: Path) -> None:
+    """A user who may not enter the server's folders."""
+    share = (*SHARE, "continuous availability = yes")
+    async with serving(tmp_path, *LINES, share=share) as running:
+        (tmp_path / "share").chmod(0o777)
+        Passdb(tmp_path / "smbpasswd").set_password("bob", "builder", 12345)
+        tree = await (await running.session(user="bob", password="builder")).tree("share")
+        file = await client.create_durable(tree, "file", persistent=True)
+        assert open_of(running, file).durability is not None
+        await file.close()
 
 
 @in_loop
