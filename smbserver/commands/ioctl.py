@@ -56,7 +56,9 @@ REFUSALS: dict[int, NtStatus] = {
 """What clients expect to hear when a control is not offered, whether they named an open or not."""
 
 OPEN_REFUSALS: dict[int, NtStatus] = {
+    CtlCode.FSCTL_DELETE_REPARSE_POINT: NtStatus.NOT_A_REPARSE_POINT,
     CtlCode.FSCTL_GET_REPARSE_POINT: NtStatus.NOT_A_REPARSE_POINT,
+    CtlCode.FSCTL_SET_REPARSE_POINT: NtStatus.NOT_A_REPARSE_POINT,
     CtlCode.FSCTL_LMR_REQUEST_RESILIENCY: NtStatus.NOT_SUPPORTED,
 }
 """The same for controls of an open; INVALID_DEVICE_REQUEST where nothing stands here."""

@@ -3,6 +3,11 @@
 Left out: `scan` (gives no verdict), `kernel-oplocks` (wants the kernel's oplocks and the share as a local folder),
 `hold-oplock` and `hold-sharemode` (wait for a person), `aio_delay` and `durable-v2-delay` (want a module of Samba's own
 test suite), `twrp` (wants snapshots), `bench`.
+
+What smbd 4.17 passes and this server does not, on purpose: `read.bug14607`, `ioctl.bug14607` and `ioctl.bug14769` send
+controls of Samba's own that change how it answers; four tests of `timestamps` want the time of a write to change two
+seconds late, and once, which Samba has given up since; `notify-inotify` renames an entry of a folder that is open for
+deletion, which Windows refuses.
 """
 
 from __future__ import annotations

@@ -103,6 +103,8 @@ async def test_refusals(tmp_path: Path) -> None:
         async with await tree.create("file") as file:
             for code, status in (
                 (CtlCode.FSCTL_GET_REPARSE_POINT, NtStatus.NOT_A_REPARSE_POINT),
+                (CtlCode.FSCTL_SET_REPARSE_POINT, NtStatus.NOT_A_REPARSE_POINT),
+                (CtlCode.FSCTL_DELETE_REPARSE_POINT, NtStatus.NOT_A_REPARSE_POINT),
                 (CtlCode.FSCTL_LMR_REQUEST_RESILIENCY, NtStatus.NOT_SUPPORTED),
                 (0x00099999, NtStatus.INVALID_DEVICE_REQUEST),
             ):
