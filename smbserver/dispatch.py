@@ -293,6 +293,8 @@ def _find_open(row: Row, call: Call) -> None:
         call.open = chain.open
         if call.open is None and chain.status != NtStatus.SUCCESS:
             raise StatusError(chain.status)
+        if call.open is not None and call.open.is_closed:
+            call.open = None  # by another message, while the chain waited
     elif session is not None:
         call.open = session.opens.get(volatile)
         if call.open is not None and call.open.persistent_id != persistent:

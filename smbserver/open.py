@@ -106,6 +106,11 @@ class Open:
             self.quick.position = value
 
     @property
+    def is_closed(self) -> bool:
+        """Its handle must not be used any more: the descriptor's number may be that of another file."""
+        return self._closed
+
+    @property
     def is_directory(self) -> bool:
         """False also for a stream of a directory."""
         return isinstance(self.handle, Directory)

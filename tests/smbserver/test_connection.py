@@ -19,7 +19,7 @@ from smbserver.wire.create import CreateRequest
 from smbserver.wire.file_id import ALL_ONES
 from smbserver.wire.flush import FlushRequest
 from smbserver.wire.header import Command, Header, HeaderFlags
-from smbserver.wire.ioctl import IoctlRequest
+from smbserver.wire.ioctl import CtlCode, IoctlRequest
 from smbserver.wire.lock import LockElement, LockFlags, LockRequest
 from smbserver.wire.negotiate import Dialect, NegotiateRequest
 from smbserver.wire.oplock_break import LeaseBreakAcknowledgment, OplockBreak
@@ -480,3 +480,35 @@ async def test_a_lock_that_waited_is_not_taken_after_the_close(tmp_path: Path) -
         async with await tree.create("file") as third:
             sent = await send(Command.LOCK, LockRequest(third.file_id, (element,)).pack())
             (await sent.answer).expect()
+
+
+@in_loop
+async def test_a_chain_does_not_use_what_was_closed_while_it_waited(tmp_path: Path) -> None:
+    """FLUSH waits for a thread; the CLOSE comes by another message, and the rest of the chain finds nothing."""
+    async with serving(tmp_path) as running:
+        session = await running.session()
+        tree = await session.tree("share")
+        file = await tree.create("file")
+        connection = session.channels[0].connection
+
+        def request(command: Command, body: bytes, flags: int = 0) -> Request:
+            header = Header(command=command, session_id=session.id, tree_id=tree.id, flags=flags)
+            return Request(header, (body,))
+
+        related = int(HeaderFlags.RELATED_OPERATIONS)
+        object_id = IoctlRequest(CtlCode.FSCTL_CREATE_OR_GET_OBJECT_ID, ALL_ONES).pack()
+        chain = await connection.send(
+            [
+                request(Command.FLUSH, FlushRequest(file.file_id).pack()),
+                request(Command.IOCTL, object_id, related),
+                request(Command.QUERY_INFO, QueryInfoRequest(1, 5, ALL_ONES).pack(), related),
+            ]
+        )
+        (closing,) = await connection.send(
+            [request(Command.CLOSE, CloseRequest(file.file_id).pack())]
+        )
+        (await closing.answer).expect()
+        (await chain[0].answer).expect()
+        for one in chain[1:]:
+            assert (await one.answer).status == NtStatus.FILE_CLOSED
+        assert running.service.counters["internal_errors"] == 0
