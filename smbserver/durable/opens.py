@@ -231,7 +231,7 @@ class DurableOpens:
         if share is None:
             return False
         try:
-            with contextlib.closing(vfs.open_share(share)) as folder, identity_of(record.user[1]):
+            with identity_of(record.user[1]), contextlib.closing(vfs.open_share(share)) as folder:
                 folder.remove(path, record.file[:2], is_directory=False)
         except OSError as error:
             log.info("%s was to be deleted on close: %s", path, error)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from smbserver.wire.create_contexts import (
 )
 from smbserver.wire.lock import LockElement, LockFlags
 from smbserver.wire.status import NtStatus, StatusError
+from tests.conformance.accounts import accounts
 from tests.smbserver.in_process import in_loop
 
 GUID, OTHER = b"D" * 16, b"E" * 16
@@ -104,21 +106,26 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = Path(tmp_path_factory.mktemp("server"))
-    (folder / "share").mkdir()
-    made = Server(
-        OwnServer(
-            folder=folder,
-            path=folder / "share",
-            port=own_server.free_port(),
-            rdma_port=own_server.free_port(),
-            options=("oplocks = yes", "smb2 leases = yes", "continuous availability = yes"),
+def server() -> Iterator[Server]:
+    """Its user is a real one, who may not touch the server's own files."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        (folder / "share").mkdir()
+        (folder / "share").chmod(0o777)
+        made = Server(
+            OwnServer(
+                folder=folder,
+                path=folder / "share",
+                port=own_server.free_port(),
+                rdma_port=own_server.free_port(),
+                user=accounts().user,
+                options=("oplocks = yes", "smb2 leases = yes", "continuous availability = yes"),
+            )
         )
-    )
-    made.start()
-    yield made
-    made.stop()
+        made.start()
+        yield made
+        made.stop()
 
 
 async def cut(session: client.Session) -> None:
