@@ -1,7 +1,8 @@
 """On whose behalf files are touched: the user's Unix identity, where the server runs as root.
 
 Linux keeps the identity for file access per thread. Commands that look at names or permissions run in the loop's thread
-inside `acting_for`; the threads that read and write only use descriptors that were opened so, and stay as they are.
+inside an identity (acting.py); the threads that read and write only use descriptors that were opened so, and stay as
+they are.
 """
 
 from __future__ import annotations
@@ -10,13 +11,7 @@ import ctypes
 import functools
 import os
 import pwd
-from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from smbserver.dispatch import Call, Reply
-    from smbserver.tree import Tree
 
 NOBODY = 65534
 """User and group of whom the system does not know."""
@@ -72,15 +67,16 @@ def _set_groups(groups: tuple[int, ...]) -> None:
         raise OSError(code, os.strerror(code))
 
 
-_SERVER = Identity(os.geteuid(), os.getegid(), tuple(os.getgroups()))
-_current = _SERVER
+SERVER = Identity(os.geteuid(), os.getegid(), tuple(os.getgroups()))
+"""Of this process; never changed."""
+_current = SERVER
 
 
 @functools.lru_cache(maxsize=1024)
 def identity_of(uid: int) -> Identity:
     """Of a Unix user; the server's own where it cannot act as others, or need not."""
     if os.geteuid() != 0 or uid == 0:
-        return _SERVER
+        return SERVER
     try:
         user = pwd.getpwuid(uid)
     except KeyError:
@@ -99,22 +95,3 @@ def user_id(name: str) -> int:
         return pwd.getpwnam(name).pw_uid
     except KeyError:
         return NOBODY
-
-
-def acting_for(tree: Tree | None) -> Identity:
-    """The identity of a tree connect: that of its session's user, or of whom `force user` names."""
-    if tree is None:
-        return _SERVER
-    user = tree.user
-    return identity_of(user.uid) if user is not None else _SERVER
-
-
-def as_user(serve: Callable[[Call], Reply]) -> Callable[[Call], Reply]:
-    """A command that runs as the user who sent it."""
-
-    @functools.wraps(serve)
-    def serve_as_user(call: Call) -> Reply:
-        with acting_for(call.tree):
-            return serve(call)
-
-    return serve_as_user

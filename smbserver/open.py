@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from smbserver import access, quick, share_modes
-from smbserver.identity import acting_for
+from smbserver.acting import acting_for
 from smbserver.vfs.directory import Directory
 from smbserver.vfs.file import File
 from smbserver.vfs.metadata import Metadata

@@ -16,8 +16,8 @@ from collections import deque
 from collections.abc import Awaitable
 
 from smbserver import access
+from smbserver.acting import acting_for
 from smbserver.dispatch import Call, Reply
-from smbserver.identity import acting_for
 from smbserver.open import Open
 from smbserver.vfs.folder_changes import FolderChanges
 from smbserver.vfs.watches import WATCHES

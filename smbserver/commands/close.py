@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from smbserver.acting import as_user
 from smbserver.dispatch import Reply
-from smbserver.identity import as_user
 from smbserver.vfs.errors import status_of
 from smbserver.wire.close import CloseFlags, CloseRequest, CloseResponse
 from smbserver.wire.status import StatusError

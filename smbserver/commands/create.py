@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smbserver import access, file_security, locks, share_modes
+from smbserver.acting import acting_for
 from smbserver.create_response import answer
 from smbserver.dispatch import Reply
 from smbserver.durable import reconnect, replay
@@ -24,7 +25,6 @@ from smbserver.durable.opens import Vanished
 from smbserver.durable.request import DurabilityRequest
 from smbserver.extended_attributes import write_extended_attributes
 from smbserver.folder_entry import FolderEntry
-from smbserver.identity import acting_for
 from smbserver.lease import Wish
 from smbserver.open import MAX_OPENS, Open
 from smbserver.oplock import Attempt, MustWait

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from smbserver import access, file_security
+from smbserver.acting import as_user
 from smbserver.dispatch import Reply
-from smbserver.identity import as_user
 from smbserver.open import Listing, Open
 from smbserver.vfs.directory import Directory
 from smbserver.vfs.errors import status_of

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smbserver import access, file_security
+from smbserver.acting import as_user
 from smbserver.dispatch import Reply
 from smbserver.extended_attributes import read_extended_attributes
-from smbserver.identity import as_user
 from smbserver.open import Open
 from smbserver.quota_file import QuotaFile
 from smbserver.vfs.errors import status_of

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smbserver import access, file_security, share_modes
+from smbserver.acting import as_user
 from smbserver.dispatch import Reply
 from smbserver.extended_attributes import write_extended_attributes
-from smbserver.identity import as_user
 from smbserver.open import Open
 from smbserver.vfs import dos_attributes as dos
 from smbserver.vfs.directory import Directory

@@ -11,8 +11,8 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from smbserver.acting import acting_for
 from smbserver.durable.record import VERSION, Record
-from smbserver.identity import acting_for
 from smbserver.store import KEEPER
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from smbserver import access, locks, share_modes
+from smbserver.acting import acting_for
 from smbserver.create_response import answer
 from smbserver.durable.opens import may_be_persistent_on
 from smbserver.durable.request import DurabilityRequest
-from smbserver.identity import acting_for
 from smbserver.open import MAX_OPENS, Open
 from smbserver.vfs.errors import status_of
 from smbserver.vfs.file import File
