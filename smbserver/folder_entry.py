@@ -14,25 +14,22 @@ from typing import TYPE_CHECKING
 from smbserver.vfs.file import File
 
 if TYPE_CHECKING:
+    from smbserver.lease import Wish
     from smbserver.oplock import Caching
+    from smbserver.share_modes import Key
     from smbserver.vfs import Share
     from smbserver.vfs.handle import Handle
-
-ClientLease = tuple[bytes, bytes]
-"""ClientGUID and LeaseKey."""
 
 
 class FolderEntry:
     """Belongs to one open."""
 
-    __slots__ = ("_as_opened", "_caching", "_knows", "_share")
+    __slots__ = ("_as_opened", "_caching", "_knows", "_own", "_share")
 
-    def __init__(
-        self, caching: Caching, share: Share, handle: Handle, knows: ClientLease | None
-    ) -> None:
+    def __init__(self, caching: Caching, share: Share, handle: Handle, wish: Wish) -> None:
         self._caching = caching
         self._share = share
-        self._knows = knows
+        self._own, self._knows = wish.own_lease, wish.folder_lease
         self._as_opened = _written(handle)
 
     def changed(self, path: str) -> None:
@@ -42,6 +39,10 @@ class FolderEntry:
         ):  # the folder has gone, and everybody who listed it with it
             folder = self._share.folder_identity(path)
             self._caching.folder_changed((*folder, ""), self._knows)
+
+    def deleting(self, file: Key) -> None:
+        """It goes when nobody has it open any more."""
+        self._caching.deleting(file, self._own)
 
     def closing(self, handle: Handle, path: str) -> None:
         """Tell what was written in the meantime, through whichever open."""

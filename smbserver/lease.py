@@ -68,6 +68,11 @@ class Wish:
         return Wish(self.state & (READ | HANDLE), self.lease, self.client_guid)
 
     @property
+    def own_lease(self) -> tuple[bytes, bytes] | None:
+        """Under which lease the open is."""
+        return None if self.lease is None else (self.client_guid, self.lease.lease_key)
+
+    @property
     def folder_lease(self) -> tuple[bytes, bytes] | None:
         """The client's lease of the file's folder, if the request names it: who holds it knows what is done here."""
         if self.lease is None or not self.lease.lease_flags & LeaseFlags.PARENT_LEASE_KEY_SET:

@@ -173,6 +173,8 @@ class Open:
         if self.delete_on_close:
             self.file.delete_pending = True
             share_modes.announce_deletion(self.file)
+            if self.entry is not None:
+                self.entry.deleting(self.file.key)
         try:
             gone = share_modes.leave(self.file, self)
             if gone is not None:

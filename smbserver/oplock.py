@@ -259,9 +259,16 @@ class Caching:
         if not self.in_use:
             return
         for owner, record in self._table.of(folder):
-            named = bytes.fromhex(record["guid"]), bytes.fromhex(record["key"])
-            if record["state"] & READ and named != knows:
+            if record["state"] & READ and _name(record) != knows:
                 self._break(folder, owner, 0)
+
+    def deleting(self, file: Key, by: tuple[bytes, bytes] | None) -> None:
+        """A file is to go: whoever only keeps a handle of it closes it, but the lease that it is deleted under."""
+        if not self.in_use:
+            return
+        for owner, record in self._table.of(file):
+            if record["state"] & HANDLE and _name(record) != by:
+                self._break(file, owner, record["state"] & ~HANDLE)
 
     def is_alone(self, opened: Open) -> bool:
         """Whether nobody else can have cached what the open writes."""
@@ -445,6 +452,11 @@ def keep(table: CachingTable, file: Key, number: int, cached: Cached, client_gui
 def give_back(table: CachingTable, file: Key, number: int) -> None:
     """Nothing is kept for that open any more."""
     table.delete(file, (KEEPER, number))
+
+
+def _name(record: dict[str, Any]) -> tuple[bytes, bytes]:
+    """ClientGUID and LeaseKey."""
+    return bytes.fromhex(record["guid"]), bytes.fromhex(record["key"])
 
 
 def _same_lease(record: dict[str, Any], attempt: Attempt) -> bool:

@@ -554,5 +554,5 @@ def _join(
         attempt = wanted.admitted or (Attempt(key, granted, wanted.wish), wanted.wish.state)
         caching.hold(opened, *attempt)
     if path and call.tree.vfs is not None and caching.in_use:
-        opened.entry = FolderEntry(caching, call.tree.vfs, handle, wanted.wish.folder_lease)
+        opened.entry = FolderEntry(caching, call.tree.vfs, handle, wanted.wish)
     return opened

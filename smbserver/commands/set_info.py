@@ -241,6 +241,8 @@ def _mark_deleted(opened: Open, delete: bool, *, ignore_readonly: bool = False) 
     opened.file.delete_pending = delete
     if delete:
         share_modes.announce_deletion(opened.file)
+        if opened.entry is not None:
+            opened.entry.deleting(opened.file.key)
 
 
 # names

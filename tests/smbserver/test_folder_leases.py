@@ -175,6 +175,31 @@ async def test_a_handle_that_is_only_kept_lets_others_remove_the_folder(tmp_path
         await opening
 
 
+@pytest.mark.parametrize("how", ["disposition", "close"])
+@in_loop
+async def test_a_handle_that_is_only_kept_does_not_keep_what_is_deleted(
+    tmp_path: Path, how: str
+) -> None:
+    async with serving(tmp_path) as running:
+        one = await (await running.session()).tree("share")
+        two = await (await running.session()).tree("share")
+        await one.make_directory("d")
+        kept = await keep(one)
+        options = CreateOptions.DIRECTORY_FILE
+        if how == "close":
+            options |= CreateOptions.DELETE_ON_CLOSE
+        doomed = await two.create("d", access=0x00010080, options=options)
+        if how == "disposition":
+            pending = info.FileDispositionInformation(True)
+            await doomed.set_info(C.FILE_DISPOSITION, pending.pack())
+        await doomed.close()
+        told = parse_break((await one.session.pick().connection.next_unsolicited()).message)
+        assert isinstance(told, LeaseBreakNotification)
+        assert told.new_lease_state == READ
+        await kept.close()
+        assert not (tmp_path / "share" / "d").exists()
+
+
 @in_loop
 async def test_across_workers(server: OwnServer) -> None:
     trees = []
