@@ -159,11 +159,8 @@ class VerbsPeer:
 
     def vanish(self) -> None:
         """Nothing is sent and nothing is answered any more, not even by the adapter."""
-        assert self._queue_pair is not None
         self._vanished = True
-        attributes = QPAttr()
-        attributes.qp_state = enums.IBV_QPS_ERR
-        self._queue_pair.modify(attributes, enums.IBV_QP_STATE)
+        self._stop_queue_pair()
 
     def close(self) -> None:
         """Gives everything back, in the order in which verbs allows it."""
@@ -320,7 +317,14 @@ class VerbsPeer:
             lambda: self._do(self.engine.completions([completion], time.monotonic_ns()))
         )
 
+    def _stop_queue_pair(self) -> None:
+        assert self._queue_pair is not None
+        attributes = QPAttr()
+        attributes.qp_state = enums.IBV_QPS_ERR
+        self._queue_pair.modify(attributes, enums.IBV_QP_STATE)
+
     def _disconnect(self) -> None:
+        self._stop_queue_pair()
         self._id.disconnect()
         self._loop.call_soon(self._end, CloseReason.NONE, "disconnected by this side")
 
