@@ -52,8 +52,10 @@ def perftest(tool: str, size: int, column: int, *options: str) -> float:
     words = [tool, "-R", "-F", "-d", DEVICE, "-s", str(size), "-p", str(PORT), *options]
     for _ in range(TRIES):
         with subprocess.Popen(words, stdout=subprocess.DEVNULL) as server:
-            printed = printed_by([*words, ADDRESS])
-            server.wait(30)
+            try:
+                printed = printed_by([*words, ADDRESS])
+            finally:
+                server.kill()
         figures = [
             line.split() for line in printed.splitlines() if line.strip().startswith(str(size))
         ]
@@ -175,7 +177,8 @@ def main(folder: Path) -> None:
         written, read = asyncio.run(own_client(folder))
         seen["own write"].append(written)
         seen["own read"].append(read)
-        seen["ib_send_lat"].append(perftest("ib_send_lat", 64, 4, "-n", str(ROUND_TRIPS)))
+        if FABRIC == "verbs":  # on siw it has hung
+            seen["ib_send_lat"].append(perftest("ib_send_lat", 64, 4, "-n", str(ROUND_TRIPS)))
         seen["round trip"].append(asyncio.run(round_trip(folder)))
     print(f"{DEVICE}, {ROUNDS} rounds, 1 MiB{'median':>29}  least ... most       ratio")
     row("ib_write_bw, MiB/s", seen["ib_write_bw"])
@@ -186,7 +189,8 @@ def main(folder: Path) -> None:
     row("SMB WRITE, own client, MiB/s", seen["own write"], seen["ib_read_bw"])
     row("server CPU s per GiB, READ", seen["read cpu"])
     row("server CPU s per GiB, WRITE", seen["write cpu"])
-    row("ib_send_lat, 64 bytes, us", seen["ib_send_lat"])
+    if seen["ib_send_lat"]:
+        row("ib_send_lat, 64 bytes, us", seen["ib_send_lat"])
     row("the same, channel to channel, us", seen["round trip"])
 
 
