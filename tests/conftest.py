@@ -23,6 +23,9 @@ settings.register_profile(
 )
 settings.load_profile("effort")
 
+# Where Kerberos is installed, libraries ask the network for a realm's servers; the tests' own KDC names itself.
+os.environ["KRB5_CONFIG"] = str(Path(__file__).with_name("data") / "krb5.conf")
+
 PROGRAM_FOLDERS = ("/usr/sbin", "/usr/local/sbin")
 """Where servers live, which an ordinary user's PATH may not name."""
 

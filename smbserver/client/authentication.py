@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import spnego
-from spnego import ContextReq
+from spnego import ContextReq, NTLMHash
+
+from smbserver.auth.passdb import nt_hash
 
 
 class Authentication:
     """One authentication: tokens out, tokens in, and at the end a session key."""
 
     def __init__(self, user: str, password: str, host: str, *, in_spnego: bool) -> None:
+        # A hash is good for NTLM alone: with a password pyspnego tries Kerberos first where it is installed, and
+        # waits for name servers.
         self._context = spnego.client(
-            user,
-            password,
+            NTLMHash(user, nt_hash=nt_hash(password).hex()),
             hostname=host,
             service="cifs",
             context_req=ContextReq.default,
