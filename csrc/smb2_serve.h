@@ -19,8 +19,11 @@
 #include "smb2_connection.h"
 
 enum {
-	/* Bytes of replies, payload by RDMA included, after which they leave: the peer works while more is made. */
-	SMB2_REPLIES_DUE = 256 << 10,
+	/*
+	 * Bytes of replies, payload by RDMA included, after which they leave: the peer works while more is made. Of 4 KiB
+	 * READs sixteen deep, half then leave together; with all of them client and server took turns.
+	 */
+	SMB2_REPLIES_DUE = 32 << 10,
 	/* Frames taken at once: then others have a turn. */
 	SMB2_FRAMES_MAX = 128,
 };

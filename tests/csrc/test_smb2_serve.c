@@ -105,8 +105,8 @@ static void test_replies_leave_when_they_are_due(void)
 
 	served_begin(&served, 20);
 	for (uint64_t id = 0; id < 10; id++)
-		length += put_read(frames + length, id, 0, 50000);
-	CHECK(serve(length) == 6 * REQUEST); /* the sixth goes beyond SMB2_REPLIES_DUE */
+		length += put_read(frames + length, id, 0, SMB2_REPLIES_DUE / 6);
+	CHECK(serve(length) == 6 * REQUEST); /* with its header the sixth goes beyond what is due */
 	memmove(frames, frames + 6 * REQUEST, 4 * REQUEST);
 	CHECK(serve(4 * REQUEST) == 4 * REQUEST && served.connection.messages_sent == 10);
 	served_end(&served);
