@@ -173,6 +173,8 @@ class DurableOpens:
 
         `program`: the AppInstanceId. What the same program had from another client ends in any case.
         """
+        # First those that are open: one that is parked meanwhile is found among the parked.
+        asked = bool(program) and self._instances.end_others(program, client_guid, attempt.file)
         vanished = False
         for record in self.parked.of_file(attempt.file):
             is_moved = record.app_instance_id == program and record.client_guid != client_guid
@@ -185,7 +187,7 @@ class DurableOpens:
                 vanished |= self.end(record)
         if vanished:
             raise Vanished
-        if program and self._instances.end_others(program, client_guid, attempt.file):
+        if asked:
             raise MustWait(attempt.file)
 
     def lower(self, persistent_id: int, state: int) -> None:
