@@ -39,7 +39,7 @@ struct smb2_opens;
 struct smb2_opens *smb2_opens_create(void);
 void smb2_opens_destroy(struct smb2_opens *opens);
 
-/* Takes over all fields but `next`. NULL when there is no memory: its requests go by Python. */
+/* Takes over all fields but `next`. NULL when there is no memory. */
 struct smb2_open *smb2_opens_add(struct smb2_opens *opens, const struct smb2_open *open);
 void smb2_opens_remove(struct smb2_opens *opens, struct smb2_open *open);
 

@@ -72,7 +72,7 @@ class QuickOpen:
         }
         self._known = lib.smb2_opens_add(_opens, ffi.new("struct smb2_open *", open_now))
         if not self._known:
-            raise MemoryError("no memory for one more open")
+            raise MemoryError("no memory for one more open to be served in C")
 
     @property
     def position(self) -> int:
