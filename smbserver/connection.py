@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from smbserver import log as logs
 from smbserver.commands import negotiate
 from smbserver.credits import MessageWindow
 from smbserver.dispatch import Call, Chain, Dispatcher, Reply, refusal
@@ -137,6 +138,12 @@ class Connection:
         """End the connection because of what the peer did."""
         self.channel.close(words)
         self._end()
+
+    def broke(self, error: Exception) -> None:
+        """End the connection because of a fault in here: nobody shall wait for an answer that cannot come."""
+        self.count("internal_errors")
+        log.error("%s: ended: %s", self, logs.reason(error))
+        self.fail("a fault of the server's")
 
     def _expire(self) -> None:
         if not self.bindings:
@@ -333,7 +340,7 @@ class Connection:
         chain = Chain(self, [])
         call = Call(self, Header.parse(header), memoryview(header), chain, invalidate=token)
         chain.replies.append((call, refusal(call, error)))
-        asyncio.get_running_loop().call_soon(self.respond, chain)
+        asyncio.get_running_loop().call_soon(self.dispatcher.run, chain)
 
     def _fit(self, replies: list[tuple[Call, Reply]]) -> list[tuple[Call, Reply]]:
         """Refuse what is longer inline than an SMB Direct peer takes ([MS-SMBD] 3.1.5.4)."""

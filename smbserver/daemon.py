@@ -113,6 +113,7 @@ class Daemon:
             "listening": self._tcp(),
             "rdma": ", ".join(f"{host} port {port}" for host, port in self._rdma.listening),
             "refused": self._listener.refused,
+            "failed": self._listener.failed,
             "workers": [
                 {key: value for key, value in worker.items() if key != "sessions"}
                 for worker in workers

@@ -162,6 +162,12 @@ class Dispatcher:
 
     def run(self, chain: Chain) -> None:
         """Serve the chain from where it stands until it is answered or has to wait."""
+        try:
+            self._run(chain)
+        except Exception as error:  # an answer was there, and could not be sent
+            chain.connection.broke(error)
+
+    def _run(self, chain: Chain) -> None:
         calls = chain.calls
         while chain.position < len(calls):
             call = calls[chain.position]

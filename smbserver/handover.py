@@ -52,16 +52,17 @@ class Link:
 
     def send(
         self, packet: dict[str, Any], raw: bytes = b"", passed: socket.socket | None = None
-    ) -> None:
-        """Send a packet; `passed` is closed here as soon as it is on its way."""
+    ) -> bool:
+        """Send a packet; `passed` is closed here as soon as it is on its way. False: nobody will get it."""
         data = json.dumps(packet, separators=(",", ":")).encode() + b"\n" + raw
         if self.closed or len(data) > MAX_PACKET or len(self._queue) >= MAX_QUEUED:
             if passed is not None:
                 passed.close()
-            return
+            return False
         self._queue.append((data, passed))
         if len(self._queue) == 1:
             self._flush()
+        return not self.closed
 
     def close(self) -> None:
         """The other end sees the end of the stream; what still waits here is dropped."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from smbdirect.channel_facts import ChannelFacts
 from smbserver import hosts, interfaces
+from smbserver import log as logs
 from smbserver.commands.negotiate import DIALECTS, wildcard_response
 from smbserver.config import Config
 from smbserver.routing import Routes
@@ -48,6 +49,8 @@ ACCEPT_PAUSE = 0.2
 """Seconds to wait when descriptors or memory have run out: others must end first."""
 
 _NO_GUID = bytes(16)
+_NOBODY = ChannelFacts("tcp", ("", 0), ("a client", 0))
+"""Who is there before it could be asked where it comes from."""
 
 
 class Refused(Exception):
@@ -63,6 +66,8 @@ class Listener:
         self.server_guid = server_guid or uuid.uuid4().bytes
         self.sockets: list[socket.socket] = []
         self.refused = 0
+        self.failed = 0
+        """Connections that were lost by a fault of the server's."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._unknown: dict[asyncio.Task[None], None] = {}
 
@@ -88,15 +93,16 @@ class Listener:
         self._spawn(self._accept(sock))
 
     def admit(self, sock: socket.socket, facts: ChannelFacts) -> None:
-        """Take a connection in, whatever carries it."""
+        """Take a connection in, whatever carries it. Whoever accepts goes on, whatever is wrong with this one."""
+        try:
+            self._admit(sock, facts)
+        except Exception as error:
+            self._drop(sock, facts, error)
+
+    def _admit(self, sock: socket.socket, facts: ChannelFacts) -> None:
         defaults = self.config.share_defaults
         if not hosts.permits(defaults.hosts_allow, defaults.hosts_deny, facts.remote[0]):
-            self.refused += 1
-            log.info(
-                "%s %s:%d was dropped: hosts allow, hosts deny", facts.transport, *facts.remote
-            )
-            sock.close()
-            return
+            raise Refused("hosts allow, hosts deny")
         if len(self._unknown) >= MAX_UNKNOWN:
             oldest = next(iter(self._unknown))
             oldest.cancel()
@@ -131,9 +137,13 @@ class Listener:
                 continue
             try:
                 _tune(accepted)
-                self.admit(accepted, ChannelFacts.of_tcp(accepted))
+                facts = ChannelFacts.of_tcp(accepted)
             except OSError:
                 accepted.close()  # it is gone already
+            except Exception as error:
+                self._drop(accepted, _NOBODY, error)
+            else:
+                self.admit(accepted, facts)
 
     async def _receive(self, sock: socket.socket, facts: ChannelFacts) -> None:
         sock.setblocking(False)
@@ -143,16 +153,27 @@ class Listener:
             worker = self.routes.find(guid)
             if worker is None:
                 raise Refused("there are too many clients")
-            worker.hand_over(sock, facts, frame)
-        except (Refused, Malformed, OSError, TimeoutError) as error:
-            self.refused += 1
-            words = "it said nothing in time" if isinstance(error, TimeoutError) else error
-            log.info("%s %s:%d was dropped: %s", facts.transport, *facts.remote, words)
-            sock.close()
+            if not worker.hand_over(sock, facts, frame):
+                raise Refused("its worker has just ended, or is stuck")
+        except Exception as error:
+            self._drop(sock, facts, error)
         except asyncio.CancelledError:
             self.refused += 1
             sock.close()
             raise
+
+    def _drop(self, sock: socket.socket, facts: ChannelFacts, error: Exception) -> None:
+        """At once, or the client would wait for its own deadline."""
+        sock.close()
+        words = "%s %s:%d was dropped: %s"
+        if isinstance(error, TimeoutError):
+            error = Refused("it said nothing in time")
+        if isinstance(error, Refused | Malformed | OSError):
+            self.refused += 1
+            log.info(words, facts.transport, *facts.remote, error)
+        else:
+            self.failed += 1
+            log.error(words, facts.transport, *facts.remote, logs.reason(error))
 
     # 2. and 3.
 

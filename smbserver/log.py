@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
+from pathlib import Path
 
 _PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.DEBUG, 7))
 """sd-daemon(3)."""
@@ -23,6 +25,13 @@ def level_of(name: str) -> int:
         return numbers[int(name)] if int(name) < len(numbers) else logging.DEBUG
     levels = logging.getLevelNamesMapping()
     return levels.get(name.upper(), logging.INFO)
+
+
+def reason(error: BaseException) -> str:
+    """What an error was and where it was raised, in one line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
 
 
 def start(level: str) -> None:

@@ -12,11 +12,11 @@ A session's number names its owner. Clients of one ClientGUID meet in one worker
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from typing import TYPE_CHECKING, Any
 
-from smbdirect.channel import Channel
-from smbdirect.channel_facts import ChannelFacts
+from smbserver import admission
 from smbserver.connection import Connection
 from smbserver.credits import MessageWindow
 from smbserver.handover import MAX_PACKET
@@ -113,9 +113,16 @@ def move(call: Call) -> None:
 
 
 def _move(connection: Connection, call: Call) -> None:
+    try:
+        if connection.channel.closed is None:
+            _pass_on(connection, call)
+    except Exception as error:
+        connection.broke(error)
+
+
+def _pass_on(connection: Connection, call: Call) -> None:
     channel, window = connection.channel, connection.window
-    if channel.closed is not None or window is None:
-        return
+    assert window is not None
     facts = channel.facts.to_json()
     negotiated: dict[str, Any] = {name: int(getattr(connection, name)) for name in _PLAIN}
     negotiated["dialect"] = connection.dialect
@@ -126,24 +133,30 @@ def _move(connection: Connection, call: Call) -> None:
     sock, rest = channel.detach()
     raw = len(call.message).to_bytes(4, "big") + bytes(call.message) + rest
     owner = worker_of(call.header.session_id)
-    if len(raw) > MAX_MOVED:
-        log.info(
-            "%s: dropped: %d bytes wait, it cannot move to worker %d", connection, len(raw), owner
-        )
-        sock.close()
-        return
-    connection.count("connections_passed_on")
-    notifier = connection.service.store.notifier
-    if not notifier.pass_connection(owner, {"facts": facts, "negotiated": negotiated}, raw, sock):
-        sock.close()  # the owner has just died: the client comes back
+    packet = {"facts": facts, "negotiated": negotiated}
+    passed = False
+    try:
+        if len(raw) > MAX_MOVED:
+            words = "%s: dropped: %d bytes wait, it cannot move to worker %d"
+            log.info(words, connection, len(raw), owner)
+            return
+        connection.count("connections_passed_on")
+        passed = connection.service.store.notifier.pass_connection(owner, packet, raw, sock)
+    finally:
+        if not passed:
+            sock.close()  # perhaps the owner has just died: the client comes back
 
 
 def take_over(
-    service: Service, dispatcher: Dispatcher, packet: Packet, raw: bytes, sock: socket.socket
+    service: Service, dispatcher: Dispatcher, packet: Packet, raw: bytes, sock: socket.socket | None
 ) -> None:
     """Serve a connection that another worker has passed on, from the request on that it could not answer."""
-    channel = Channel(sock, ChannelFacts.from_json(packet["facts"]), initial=raw)
-    connection = Connection(service, channel, dispatcher)
+    service.counters["connections_taken_over"] += 1
+    restore = functools.partial(_restore, packet)
+    admission.admit(service, dispatcher, packet, raw, sock, restore)
+
+
+def _restore(packet: Packet, connection: Connection) -> None:
     negotiated = packet["negotiated"]
     for name in _PLAIN:
         setattr(connection, name, negotiated[name])
@@ -153,6 +166,5 @@ def take_over(
     connection.client_guid = bytes.fromhex(negotiated["client_guid"])
     connection.preauth = PreauthHash(bytes.fromhex(negotiated["preauth"]))
     low, high = negotiated["window"]
-    connection.window = MessageWindow(service.config.general.smb2_max_credits, low, high)
-    service.counters["connections_taken_over"] += 1
-    connection.start()
+    limit = connection.service.config.general.smb2_max_credits
+    connection.window = MessageWindow(limit, low, high)

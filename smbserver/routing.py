@@ -70,10 +70,11 @@ class WorkerProcess:
         """Whether it takes no more connections. A killed process is noticed here before its link ends."""
         return self._link.closed or self.process.poll() is not None
 
-    def hand_over(self, sock: socket.socket, facts: ChannelFacts, initial: bytes) -> None:
-        """Give it a connection; the socket is its own from now on."""
-        self.served += 1
-        self._link.send({"op": "connection", "facts": facts.to_json()}, initial, sock)
+    def hand_over(self, sock: socket.socket, facts: ChannelFacts, initial: bytes) -> bool:
+        """Give it a connection; the socket is its own from now on. False: it takes none."""
+        taken = self._link.send({"op": "connection", "facts": facts.to_json()}, initial, sock)
+        self.served += taken
+        return taken
 
     def send(self, packet: dict[str, Any]) -> None:
         """Tell it something."""
@@ -169,6 +170,8 @@ class Routes:
         if known is not None and not known.leaving:
             return known
         worker, self._spare = self._spare, None
+        if worker is not None and worker.leaving:
+            worker = None
         if worker is None and len(self.workers) < MAX_WORKERS:
             worker = self._start()
         if worker is None:

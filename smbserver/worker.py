@@ -20,13 +20,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from smbdirect.channel import Channel
-from smbdirect.channel_facts import ChannelFacts
-from smbserver import administration, passing
+from smbserver import administration, admission, passing
 from smbserver import log as logs
 from smbserver.auth import acceptor
 from smbserver.config import ConfigError, load
-from smbserver.connection import Connection
 from smbserver.dispatch import Dispatcher
 from smbserver.handover import Link
 from smbserver.opcodes import TABLE
@@ -75,7 +72,7 @@ class Worker:
 
     def _on_packet(self, packet: dict[str, Any], raw: bytes, passed: socket.socket | None) -> None:
         op = packet.get("op")
-        if op == "connection" and passed is not None:
+        if op == "connection":
             self._admit(packet, raw, passed)
         elif op == "rdma":
             self.service.rdma_addresses = tuple(packet["addresses"])
@@ -98,16 +95,15 @@ class Worker:
             if self.link is not None:
                 self.link.send(head, text[start : start + PIECE])
 
-    def _take_over(self, packet: dict[str, Any], raw: bytes, sock: socket.socket) -> None:
+    def _take_over(self, packet: dict[str, Any], raw: bytes, sock: socket.socket | None) -> None:
         """The listener knows nothing of it."""
         self._stay()
         passing.take_over(self.service, self._dispatcher, packet, raw, sock)
 
-    def _admit(self, packet: dict[str, Any], raw: bytes, sock: socket.socket) -> None:
+    def _admit(self, packet: dict[str, Any], raw: bytes, sock: socket.socket | None) -> None:
         self._served += 1
         self._stay()
-        channel = Channel(sock, ChannelFacts.from_json(packet["facts"]), initial=raw)
-        Connection(self.service, channel, self._dispatcher).start()
+        admission.admit(self.service, self._dispatcher, packet, raw, sock)
 
     def _stay(self) -> None:
         if self._timer is not None:

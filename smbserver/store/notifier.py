@@ -33,7 +33,8 @@ Packet = dict[str, Any]
 Handler = Callable[[int, Packet], Packet | Awaitable[Packet | None] | None]
 """Given the sender's number and the packet; what it returns is the answer, if one was asked for."""
 
-OnConnection = Callable[[Packet, bytes, socket.socket], None]
+OnConnection = Callable[[Packet, bytes, socket.socket | None], None]
+"""None: there was no descriptor left for the socket."""
 
 
 class Notifier:
@@ -99,8 +100,7 @@ class Notifier:
         link = self._link(worker)
         if link is None:
             return False
-        link.send({**packet, "op": "connection", "from": self.worker}, raw, passed)
-        return True
+        return link.send({**packet, "op": "connection", "from": self.worker}, raw, passed)
 
     def close(self) -> None:
         """Nobody is told anything any more."""
@@ -188,11 +188,10 @@ class Notifier:
         self, link: Link | None, packet: Packet, raw: bytes, passed: socket.socket | None
     ) -> None:
         op = packet.get("op")
-        if passed is not None:
-            if op == "connection" and self.on_connection is not None:
-                self.on_connection(packet, raw, passed)
-            else:
-                passed.close()
+        if op == "connection" and self.on_connection is not None:
+            self.on_connection(packet, raw, passed)
+        elif passed is not None:
+            passed.close()
         elif op == "answer":
             _, future = self._questions.get(packet["question"], (0, None))
             if future is not None and not future.done():

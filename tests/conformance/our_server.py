@@ -14,7 +14,7 @@ from smbserver.own_server import OwnServer
 from tests.conformance.accounts import PASSWORD, Accounts
 from tests.conformance.shares import GLOBAL_OPTIONS, Folder
 
-_ENDED = re.compile(r" ERROR .* ended with ")
+_ENDED = re.compile(r" ERROR .* (ended with |ended: |was dropped: )")
 _RAISED = re.compile(r"[\w.]*(Error|Exception)\b")
 """The last line of a traceback."""
 
@@ -42,7 +42,7 @@ def our_server(
 
 
 class Faults:
-    """What the server's log says that must not happen: commands that failed within, workers that died."""
+    """What the server's log says that must not happen: failures within, and who ended by them."""
 
     def __init__(self, server: OwnServer) -> None:
         self._log = server.log

@@ -26,17 +26,22 @@ class Routes:
 
     def __init__(self) -> None:
         self.taken: asyncio.Queue[tuple[bytes, socket.socket, bytes]] = asyncio.Queue()
-        self.full = False
+        self.full = self.takes_none = False
+        self.fault: Exception | None = None
 
     def find(self, guid: bytes) -> Any:
         if self.full:
             return None
+        if self.fault is not None:
+            raise self.fault
         routes = self
 
         class Worker:
-            def hand_over(self, sock: socket.socket, facts: ChannelFacts, initial: bytes) -> None:
+            def hand_over(self, sock: socket.socket, facts: ChannelFacts, initial: bytes) -> bool:
                 assert facts is FACTS
-                routes.taken.put_nowait((guid, sock, initial))
+                if not routes.takes_none:
+                    routes.taken.put_nowait((guid, sock, initial))
+                return not routes.takes_none
 
         return Worker()
 
@@ -182,6 +187,62 @@ async def test_no_worker_left() -> None:
     arrival.routes.full = True
     arrival.client.send(negotiate(Dialect.SMB_2_1))
     await arrival.dropped()
+
+
+@in_loop
+async def test_a_worker_that_takes_nobody() -> None:
+    arrival = Arrival()
+    arrival.routes.takes_none = True
+    arrival.client.send(negotiate(Dialect.SMB_2_1))
+    await arrival.dropped()
+
+
+@in_loop
+async def test_a_fault_of_ours_costs_one_connection(caplog: pytest.LogCaptureFixture) -> None:
+    arrival = Arrival()
+    arrival.routes.fault = LookupError("as if something were wrong")
+    arrival.client.send(negotiate(Dialect.SMB_2_1))
+    with contextlib.suppress(ConnectionResetError):
+        assert await asyncio.get_running_loop().sock_recv(arrival.client, 1) == b""
+    assert (arrival.listener.refused, arrival.listener.failed) == (0, 1)
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert "127.0.0.1:50000 was dropped: LookupError: as if" in line
+    arrival.routes.fault = None
+    other = arrival.another()
+    other.send(negotiate(Dialect.SMB_2_1))
+    await arrival.routes.taken.get()
+
+
+@in_loop
+async def test_who_accepts_goes_on_after_an_address_that_is_none() -> None:
+    arrival = Arrival()
+    ours, theirs = socket.socketpair()
+    arrival.listener.admit(theirs, ChannelFacts("rdma", ("", 0), ("fe80::zz", 1)))
+    assert ours.recv(1) == b""
+    assert arrival.listener.failed == 1
+
+
+@in_loop
+async def test_a_fault_while_accepting_costs_one_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    routes = Routes()
+    made = Listener(parse([]), routes)  # type: ignore[arg-type]
+    made.listen([("127.0.0.1", 0)])
+    loop = asyncio.get_running_loop()
+    port = made.sockets[0].getsockname()[1]
+    with monkeypatch.context() as patch:
+        patch.setattr(listener, "_tune", lambda sock: {}["as if something were wrong"])
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            sock.setblocking(False)
+            assert await loop.sock_recv(sock, 1) == b""
+    assert made.failed == 1
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.setblocking(False)
+        sock.send(framed(bytes(100)))
+        assert await loop.sock_recv(sock, 1) == b""
+    assert (made.failed, made.refused) == (1, 1)
+    await made.close()
 
 
 def test_transports() -> None:
