@@ -17,7 +17,8 @@ from typing import Any
 from rdmaproxy import adapters, devices
 from rdmaproxy.adapters import Adapter
 from rdmaproxy.devices import Address
-from smbdirect.channel import Channel, ChannelClosed, TransferFailed
+from smbdirect.channel import Channel
+from smbdirect.channel_end import ChannelClosed, TransferFailed
 from smbdirect.control import Proxy, ProxyError, ProxyUnavailable
 from smbdirect.frames import Access
 from smbdirect.pool import Pool

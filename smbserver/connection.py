@@ -32,7 +32,8 @@ from smbserver.wire.status import NtStatus, StatusError
 from smbserver.wire.transform import TransformHeader
 
 if TYPE_CHECKING:
-    from smbdirect.channel import Channel, ChannelClosed
+    from smbdirect.channel import Channel
+    from smbdirect.channel_end import ChannelClosed
     from smbdirect.pool import Pool
     from smbdirect.rdma_write import RdmaWrite
     from smbserver.auth.acceptor import Acceptor
@@ -127,7 +128,7 @@ class Connection:
     def start(self) -> None:
         """Begin to serve."""
         self.service.connections.add(self)
-        self.channel.receive_limit = min(self.channel.receive_limit, UNAUTHENTICATED_LIMIT)
+        self.channel.limit_messages(UNAUTHENTICATED_LIMIT)
         self._deadline = asyncio.get_running_loop().call_later(
             AUTHENTICATION_DEADLINE, self._expire
         )
@@ -466,7 +467,7 @@ class Connection:
         binding.session.bindings[self] = binding
         self.bindings[binding.session.id] = binding
         self.quick.bind(binding.session)
-        self.channel.receive_limit = self.channel.facts.max_fragmented_receive_size
+        self.channel.limit_messages(self.channel.facts.max_fragmented_receive_size)
 
     def forget(self, session: Session) -> None:
         """A session has ended."""

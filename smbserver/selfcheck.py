@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from smbdirect.channel import ChannelClosed
+from smbdirect.channel_end import ChannelClosed
 from smbdirect.control import ProxyError, ProxyUnavailable
 from smbserver.client import NoRdma, Open, Session, connect
 from smbserver.own_server import LOOPBACK, CheckFailed, OwnServer, running_proxy

@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from smbdirect.channel import Channel, ChannelClosed
+from smbdirect.channel import Channel
+from smbdirect.channel_end import ChannelClosed
 from smbdirect.pool import PoolRange
 from smbserver.client.credits import Credits
 from smbserver.client.negotiation import Negotiated, accept, offer
@@ -160,7 +161,7 @@ class Connection:
 
     async def negotiate(self) -> None:
         """Agrees on dialect, limits and algorithms ([MS-SMB2] 3.2.5.2)."""
-        self.channel.place = self._place
+        self.channel.place_messages(self._place)
         self.channel.start(self._on_message, self._on_closed)
         if self.options.multi_protocol:
             await self._negotiate_multi_protocol()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from smbdirect.channel import Channel, ChannelClosed
+from smbdirect.channel import Channel
+from smbdirect.channel_end import ChannelClosed
 from smbdirect.channel_facts import ChannelFacts
 from smbdirect.control import Proxy, ProxyError
 from smbserver.client.connection import Connection

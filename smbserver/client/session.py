@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from smbdirect.channel import ChannelClosed
+from smbdirect.channel_end import ChannelClosed
 from smbdirect.close_reason import CloseReason
 from smbdirect.control import Proxy
 from smbdirect.pool import Pool, PoolRange

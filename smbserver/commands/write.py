@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from smbdirect.channel import ChannelClosed, TransferFailed
+from smbdirect.channel_end import ChannelClosed, TransferFailed
 from smbdirect.frames import Status
 from smbdirect.pool import PoolExhausted
 from smbserver import locks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -17,8 +18,8 @@ from typing import Any
 import pytest
 
 from rdmaproxy import control, daemon
-from smbdirect import channel, frames, windows
 from smbdirect import control as client
+from smbdirect import frames, windows
 from smbdirect.channel_facts import ChannelFacts
 from smbdirect.close_reason import CloseReason
 from smbdirect.connection import SEND_HIGH_WATER
@@ -26,6 +27,7 @@ from smbdirect.frames import FrameType, Status
 from smbdirect.pdu import BufferDescriptor
 from smbdirect.rdma import TRANSFERS_MAX
 from tests.rdmaproxy.running import running
+from tests.smbdirect.far_end import pair
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "channel.md").read_text()
@@ -87,7 +89,12 @@ def test_each_side_takes_what_the_other_sends() -> None:
     to_worker = {name for _, name, direction, _ in FRAMES if direction == "proxy to worker"}
     taken = set(re.findall(r"case CHANNEL_(\w+):", c_source("channel_in.c")))
     assert to_proxy == taken
-    assert to_worker == {FrameType(kind).name for kind in channel._HANDLERS}
+    assert to_worker == asyncio.run(taken_by_a_worker())
+
+
+async def taken_by_a_worker() -> set[str]:
+    channel, _ = pair()
+    return {FrameType(kind).name for kind in channel._proxy_frames()}
 
 
 def test_a_descriptor() -> None:

@@ -13,7 +13,7 @@ import struct
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from smbdirect.channel import ChannelClosed
+from smbdirect.channel_end import ChannelClosed
 from smbserver import client
 from smbserver.client.connection import PLAIN, BadSignature, InFlight, Protection, Request
 from smbserver.own_server import OwnServer

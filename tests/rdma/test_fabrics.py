@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from smbdirect.channel import Access, Channel, ChannelClosed, TransferFailed
+from smbdirect.channel import Channel
+from smbdirect.channel_end import ChannelClosed, TransferFailed
 from smbdirect.control import Proxy, ProxyError
+from smbdirect.frames import Access
 from smbdirect.pdu import BufferDescriptor
 from smbdirect.rdma_write import RdmaWrite
 from smbserver import own_server

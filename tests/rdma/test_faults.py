@@ -19,7 +19,7 @@ import pytest
 
 from rdmaproxy import devices
 from rdmaproxy.adapters import Adapter
-from smbdirect.channel import ChannelClosed
+from smbdirect.channel_end import ChannelClosed
 from smbdirect.control import Proxy
 from smbserver import client
 from smbserver.client.multichannel import discover_and_bind

@@ -12,8 +12,10 @@ pytest.importorskip("pyverbs.cmid", reason="python3-pyverbs is missing", exc_typ
 
 from rdmaproxy import devices, doctor
 from rdmaproxy.adapters import Adapter
-from smbdirect.channel import Access, Channel, TransferFailed
+from smbdirect.channel import Channel
+from smbdirect.channel_end import TransferFailed
 from smbdirect.control import Proxy
+from smbdirect.frames import Access
 from smbdirect.pool import Pool
 from smbserver import own_server
 from smbserver.own_server import RunningProxy

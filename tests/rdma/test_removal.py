@@ -12,8 +12,10 @@ import pytest
 
 from rdmaproxy import devices
 from rdmaproxy.adapters import Adapter
-from smbdirect.channel import Access, Channel, ChannelClosed, TransferFailed
+from smbdirect.channel import Channel
+from smbdirect.channel_end import ChannelClosed, TransferFailed
 from smbdirect.control import Proxy, ProxyError
+from smbdirect.frames import Access
 from smbdirect.pool import Pool
 
 DEVICE = "rxe0"

@@ -15,9 +15,11 @@ pytest.importorskip("pyverbs.cmid", reason="python3-pyverbs is missing", exc_typ
 
 from rdmaproxy import devices
 from rdmaproxy.adapters import Adapter
-from smbdirect.channel import Access, Channel, ChannelClosed, TransferFailed
+from smbdirect.channel import Channel
+from smbdirect.channel_end import ChannelClosed, TransferFailed
 from smbdirect.control import Proxy, ProxyListener
 from smbdirect.events import CloseReason
+from smbdirect.frames import Access
 from smbdirect.pdu import BufferDescriptor, DataTransfer, NegotiateRequest
 from smbdirect.pool import Pool
 from tests.rdma.verbs_peer import RECEIVES, VerbsPeer

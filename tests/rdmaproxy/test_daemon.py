@@ -18,10 +18,11 @@ from pathlib import Path
 import pytest
 
 from smbdirect import frames
-from smbdirect.channel import Access, Channel, ChannelClosed, TransferFailed
+from smbdirect.channel import Channel
+from smbdirect.channel_end import ChannelClosed, TransferFailed
 from smbdirect.close_reason import CloseReason
 from smbdirect.control import Proxy, ProxyError, ProxyUnavailable
-from smbdirect.frames import FrameType, Status
+from smbdirect.frames import Access, FrameType, Status
 from smbdirect.pdu import BufferDescriptor
 from smbdirect.pool import PAGE, Pool
 from smbdirect.rdma_write import RdmaWrite

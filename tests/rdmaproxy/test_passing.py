@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from smbdirect.channel import Access, Channel
+from smbdirect.channel import Channel
 from smbdirect.channel_facts import ChannelFacts
 from smbdirect.control import Proxy
+from smbdirect.frames import Access
 from smbdirect.pool import PAGE, Pool
 from tests.rdmaproxy.running import Daemon, run, running
 

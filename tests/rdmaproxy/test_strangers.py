@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from smbdirect.channel import Channel, ChannelClosed
+from smbdirect.channel import Channel
+from smbdirect.channel_end import ChannelClosed
 from smbdirect.close_reason import CloseReason
 from smbdirect.control import Proxy, ProxyListener
 from smbdirect.pdu import DataTransfer

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from smbdirect.channel import Access, Channel
+from smbdirect.channel import Channel
 from smbdirect.control import Proxy
+from smbdirect.frames import Access
 from smbdirect.pool import Pool
 
 SIZE = 1 << 20

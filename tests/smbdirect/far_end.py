@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from smbdirect import frames
-from smbdirect.channel import Channel, ChannelClosed
+from smbdirect.channel import Channel
+from smbdirect.channel_end import ChannelClosed
 from smbdirect.channel_facts import ChannelFacts
 from smbdirect.frames import FrameType
 from smbdirect.pool import PAGE, Pool

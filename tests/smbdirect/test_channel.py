@@ -14,21 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smbdirect import frames, outgoing
-from smbdirect.channel import (
-    LARGE_MESSAGE,
-    PEEK_SIZE,
-    RECEIVE_QUEUE_MAX,
-    Access,
-    Channel,
-    ChannelClosed,
-    RdmaWrite,
-)
+from smbdirect.channel import Channel
+from smbdirect.channel_end import ChannelClosed
 from smbdirect.channel_facts import ChannelFacts
 from smbdirect.close_reason import CloseReason
-from smbdirect.frames import FrameType, Status
+from smbdirect.frames import Access, FrameType, Status
+from smbdirect.inbox import RECEIVE_QUEUE_MAX
+from smbdirect.incoming import LARGE_MESSAGE, PEEK_SIZE
 from smbdirect.outgoing import GATHER_MAX, IOV_MAX, JOIN_BELOW, SEND_HIGH_WATER
 from smbdirect.pdu import BufferDescriptor
 from smbdirect.pool import PAGE, Pool
+from smbdirect.rdma_write import RdmaWrite
 from tests.effort import tries
 from tests.smbdirect.far_end import (
     FACTS,
@@ -118,7 +114,7 @@ def test_payload_is_placed_where_it_is_awaited(portions: list[int]) -> None:
             asked.append(length)
             return memoryview(memory) if begun[: len(HEAD)] == HEAD else None
 
-        channel.place = place
+        channel.place_messages(place)
         got = Collected(channel)
         for size in (*portions, len(stream)):
             await peer.write(stream[:size])
@@ -146,7 +142,7 @@ def test_behind_a_large_message_the_payload_of_the_next_is_not_copied() -> None:
             begun.append(len(given))
             return memoryview(memory)[: length - len(HEAD)]
 
-        channel.place = place
+        channel.place_messages(place)
         got = Collected(channel)
         sending = asyncio.create_task(peer.write(4 * message(HEAD + b"x" * len(memory))))
         await got.count(4)
@@ -274,7 +270,7 @@ def test_no_bytes_make_a_channel_do_more_than_close(noise: bytes, tcp: bool) -> 
 def test_a_message_beyond_the_limit_is_refused_before_it_has_memory() -> None:
     async def story() -> None:
         channel, peer = pair(TCP)
-        channel.receive_limit = 1000
+        channel.limit_messages(1000)
         await peer.write(message(b"x" * 1000) + struct.pack(">I", 1001))
         assert len(await channel.receive()) == 1000
         with pytest.raises(ChannelClosed, match="1001 bytes, 1000 are accepted"):
@@ -688,7 +684,7 @@ def test_half_of_a_placed_message_is_passed_on_as_a_whole() -> None:
             begun.set()
             return memory
 
-        channel.place = place
+        channel.place_messages(place)
         got = Collected(channel)
         await peer.write(message(HEAD + payload)[:1000])
         await begun.wait()

@@ -12,15 +12,12 @@ from typing import Any
 import pytest
 
 from smbdirect import frames
-from smbdirect.channel import (
-    RECEIVE_QUEUE_MAX,
-    Access,
-    RdmaWrite,
-    TransferFailed,
-)
-from smbdirect.frames import FrameType, Status
+from smbdirect.channel_end import TransferFailed
+from smbdirect.frames import Access, FrameType, Status
+from smbdirect.inbox import RECEIVE_QUEUE_MAX
 from smbdirect.pdu import BufferDescriptor
 from smbdirect.pool import PAGE, Pool
+from smbdirect.rdma_write import RdmaWrite
 from tests.smbdirect.far_end import (
     TCP,
     Collected,

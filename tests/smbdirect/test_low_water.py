@@ -9,7 +9,8 @@ import socket
 
 import pytest
 
-from smbdirect.channel import PEEK_SIZE, Channel
+from smbdirect.channel import Channel
+from smbdirect.incoming import PEEK_SIZE
 from smbdirect.low_water import LOW_WATER_MAX, LowWater
 from tests.smbdirect.far_end import FACTS, TCP, Collected, Peer, message, run
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smbdirect.channel import Channel, ChannelClosed
+from smbdirect.channel import Channel
+from smbdirect.channel_end import ChannelClosed
 from smbserver import client, connection
 from smbserver.client.connection import InFlight, Request
 from smbserver.wire.change_notify import ChangeNotifyRequest

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from smbdirect.channel import ChannelClosed
+from smbdirect.channel_end import ChannelClosed
 from smbserver import client, dispatch
 from smbserver.client.connection import InFlight, Request
 from smbserver.opcodes import TABLE

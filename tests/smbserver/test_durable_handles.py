@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from smbdirect.channel import ChannelClosed
+from smbdirect.channel_end import ChannelClosed
 from smbserver import client, own_server
 from smbserver.client.multichannel import connect_tcp
 from smbserver.own_server import OwnServer

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from smbdirect.channel import ChannelClosed
+from smbdirect.channel_end import ChannelClosed
 from smbdirect.control import Proxy
 from smbserver import client
 from smbserver.client.multichannel import discover_and_bind

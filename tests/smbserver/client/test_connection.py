@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from smbdirect.channel import ChannelClosed
+from smbdirect.channel_end import ChannelClosed
 from smbserver.client.connection import (
     UNSOLICITED_MAX,
     BadSignature,

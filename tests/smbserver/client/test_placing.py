@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from smbdirect.channel import ChannelClosed
+from smbdirect.channel_end import ChannelClosed
 from smbdirect.pool import Pool, PoolRange
 from smbserver.client.connection import Connection, InFlight, Protection, Request
 from smbserver.signing import HmacSha256Signer

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from smbdirect.channel import ChannelClosed
+from smbdirect.channel_end import ChannelClosed
 from smbdirect.frames import Access
 from smbserver.client import NoRdma, Open, Options, Session, bind_tcp, connect, interfaces
 from smbserver.client.exposure import expose

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from smbdirect.channel import TransferFailed
+from smbdirect.channel_end import TransferFailed
 from smbserver import access, share_modes
 from smbserver.commands import close, create
 from smbserver.config import Config

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from smbdirect.channel import ChannelClosed
+from smbdirect.channel_end import ChannelClosed
 from smbserver import client
 from smbserver.wire.interface_info import NetworkInterfaceInfo
 from smbserver.wire.ioctl import (
