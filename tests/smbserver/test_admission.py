@@ -14,6 +14,7 @@ import pytest
 
 from smbdirect.channel import Channel, ChannelClosed
 from smbdirect.channel_facts import ChannelFacts
+from smbdirect.incoming import Incoming
 from smbserver import admission, client, passing
 from smbserver.connection import Connection
 from smbserver.handover import Link
@@ -112,7 +113,7 @@ async def test_what_raises_before_there_is_a_connection(
         await listener.negotiates()
 
 
-@pytest.mark.parametrize("broken", [(Connection, "start"), (Channel, "start"), (Channel, "_read")])
+@pytest.mark.parametrize("broken", [(Connection, "start"), (Channel, "start"), (Incoming, "read")])
 @in_loop
 async def test_what_raises_when_it_starts(
     tmp_path: Path,
