@@ -33,8 +33,7 @@ from smbserver.wire.status import NtStatus, StatusError
 log = logging.getLogger(__name__)
 
 SETTLING = 0.005
-"""Seconds from a change that may have a second half to its answer: a rename has one, and who makes a file goes on to
-set its attributes. Other changes are answered at once."""
+"""Seconds that the second half of a rename has to come. Other changes are answered at once."""
 
 _LEAST = 12
 """Bytes of a FILE_NOTIFY_INFORMATION without its name."""
@@ -106,7 +105,7 @@ class Notifier:
             return
         if self._lost:
             self._kept.clear()
-        if action != FileAction.ADDED and self._answering is None:
+        if self._answering is None:
             self._answering = asyncio.get_running_loop().call_soon(self._answer)
 
     def _soon(self) -> None:
@@ -121,7 +120,6 @@ class Notifier:
         self._timer = None
         WATCHES.follow()
         self._changes.settle()
-        self._answer()
 
     def _answer(self) -> None:
         self._answering = None

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import time
 from collections import deque
@@ -33,6 +34,9 @@ log = logging.getLogger(__name__)
 MAX_FOLDERS = 8192
 """Folders that the tree watches of one worker follow in all. Linux gives a user some ten thousand watches or more
 (fs.inotify.max_user_watches), about 1 KiB of kernel memory each, and other programs need some."""
+
+MAKING = 0.1
+"""Seconds in which who made something goes on to set its attributes, in another process perhaps: part of its making."""
 
 SLICE = 64
 """Folders of a tree that are subscribed to in one turn of the loop."""
@@ -111,8 +115,8 @@ class FolderChanges:
         """What the walk has yet to come to."""
         self._walking: asyncio.Handle | None = None
         self._walk_began_ns = 0
-        self._new: set[str] = set()
-        """What was made since `settle`: its maker goes on to set attributes, and that is not told by itself."""
+        self._made: dict[str, float] = {}
+        """What was made in the last `MAKING` seconds, oldest first, and when."""
 
     def follow(self, *, tree: bool) -> None:
         """Begin; OSError when the system lets nobody watch any more."""
@@ -130,8 +134,7 @@ class FolderChanges:
         del self._tell, self._soon  # whoever is told holds us: a circle otherwise
 
     def settle(self) -> None:
-        """Time has passed: what was made is no longer new, and a half rename has led out of the tree."""
-        self._new.clear()
+        """Time has passed: a half rename has led out of the tree."""
         if self._moved is not None and not self._moved_long_ago:  # perhaps a moment ago
             self._moved_long_ago = True
             self._soon()
@@ -245,6 +248,8 @@ class FolderChanges:
             self._end_move()
         if not is_shown(event.name):
             return
+        if event.mask & (inotify.IN_MOVED_FROM | inotify.IN_DELETE):
+            self._forget_made(path)
         if event.mask & inotify.IN_MOVED_FROM:
             self._moved, self._moved_long_ago = (event, path), False
             self._soon()
@@ -263,7 +268,7 @@ class FolderChanges:
             kinds = _MODIFIED
         elif WATCHES.meant is not None:
             kinds = WATCHES.meant
-        elif path in self._new:
+        elif self._is_made(path):
             kinds = 0
         else:
             kinds = _ATTRIBUTES
@@ -272,10 +277,9 @@ class FolderChanges:
 
     def _told_added(self, is_directory: bool, path: str) -> None:
         """Also what was put into a new folder before it could be watched."""
-        if path in self._new:
+        if self._is_made(path):
             return
-        self._new.add(path)
-        self._soon()
+        self._made[path] = time.monotonic()
         self._tell(_DIR_NAME if is_directory else _NAME, FileAction.ADDED, path)
         if not self._tree or not is_directory or path in self._folders:
             return
@@ -284,8 +288,19 @@ class FolderChanges:
                 for inside, is_folder in self._list(path):
                     self._told_added(is_folder, inside)
 
+    def _is_made(self, path: str) -> bool:
+        """Whether it was made a moment ago."""
+        return time.monotonic() - self._made.get(path, -math.inf) < MAKING
+
+    def _forget_made(self, gone: str) -> None:
+        """What has gone, with all below it, and what was made long ago."""
+        self._made = {
+            path: when
+            for path, when in self._made.items()
+            if self._is_made(path) and path != gone and not path.startswith(f"{gone}/")
+        }
+
     def _told_removed(self, event: Event, path: str) -> None:
-        self._new.discard(path)
         self._tell(_kind(event), FileAction.REMOVED, path)
         if event.mask & inotify.IN_ISDIR:
             self._forget_below(path)

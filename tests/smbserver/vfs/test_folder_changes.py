@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -78,29 +78,49 @@ def test_names(tmp_path: Path) -> None:
         (CompletionFilter.FILE_NAME, [(A, "a")]),
         (CompletionFilter.DIR_NAME, [(A, "d")]),
         (CompletionFilter.SIZE, [(M, "a")]),
-        (CompletionFilter.SECURITY, [(M, "d")]),
+        (CompletionFilter.SECURITY, [(M, "old")]),
         (CompletionFilter.STREAM_NAME, []),
     ],
 )
 def test_filters(tmp_path: Path, kind: int, told: list[tuple[int, str]]) -> None:
+    (tmp_path / "old").mkdir()
     with following(tmp_path, kind) as one:
         (tmp_path / "d").mkdir()
-        WATCHES.follow()
-        one.changes.settle()
         (tmp_path / "a").write_bytes(b"1")
-        (tmp_path / "d").chmod(0o700)
+        (tmp_path / "old").chmod(0o700)
         assert one.take() == told
 
 
-def test_the_attributes_of_a_new_file_are_part_of_its_making(tmp_path: Path) -> None:
+def test_the_attributes_of_a_new_file_are_part_of_its_making(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with following(tmp_path) as one:
         (tmp_path / "a").touch()
         (tmp_path / "a").chmod(0o600)
         assert one.take() == [(A, "a")]
-        assert one.asked
-        one.changes.settle()
+        assert not one.asked
+        monkeypatch.setattr(folder_changes, "MAKING", 0)
         (tmp_path / "a").chmod(0o640)
         assert one.take() == [(M, "a")]
+
+
+@pytest.mark.parametrize("away", [Path.unlink, lambda path: path.rename(path.parent / "b")])
+def test_what_is_made_again_is_told_again(tmp_path: Path, away: Callable[[Path], None]) -> None:
+    with following(tmp_path) as one:
+        for _ in range(2):
+            (tmp_path / "a").touch()
+            away(tmp_path / "a")
+        assert [path for action, path in one.take() if action == A] == ["a", "a"]
+
+
+def test_what_was_made_in_a_folder_that_moved_since(tmp_path: Path) -> None:
+    with following(tmp_path, tree=True) as one:
+        for name in ("b", "c"):
+            (tmp_path / "a").mkdir()
+            WATCHES.follow()
+            (tmp_path / "a" / "file").touch()
+            (tmp_path / "a").rename(tmp_path / name)
+        assert one.take().count((A, "a/file")) == 2
 
 
 def test_a_rename_out_of_the_folder_is_a_removal(tmp_path: Path) -> None:
@@ -181,8 +201,6 @@ def test_our_own_changes_say_what_they_are(tmp_path: Path) -> None:
     async def work() -> None:
         with following(tmp_path, CompletionFilter.EA | CompletionFilter.SECURITY) as one:
             (tmp_path / "a").touch()
-            WATCHES.follow()
-            one.changes.settle()
             WATCHES.listen()
             with WATCHES.meaning(CompletionFilter.ATTRIBUTES):
                 (tmp_path / "a").chmod(0o600)
