@@ -6,6 +6,7 @@ import ctypes
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 _CLONE_NEWNET = 0x40000000
 _IPTABLES = "/usr/sbin/iptables"
@@ -21,5 +22,8 @@ def enter_own_network() -> bool:
     return True
 
 
-BLOCKING_OPTIONS = ("torture:use_iptables=yes", f"torture:iptables_command={_IPTABLES}")
+BLOCKING_OPTIONS = (
+    "torture:use_iptables=yes",
+    f"torture:iptables_command={Path(__file__).parent / 'iptables'}",
+)
 """How smbtorture makes a channel deaf; without them it asks the server to play dead, which only smbd can."""
