@@ -27,7 +27,7 @@ MAY_IMPORT = {
 # The first pattern that matches a file's name gives its rank. A layer's interface may stand below what
 # implements it: smbd_connection.h holds the types of SMB Direct, smbd_connection.c drives its parts.
 RANKS = (
-    (r"path|crc32c|bigendian", 0),
+    (r"path|crc32c|bigendian|littleendian", 0),
     (r"trace", 1),
     (r"loop", 2),
     (r"mpa|ddp|rdmap", 2),

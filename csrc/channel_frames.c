@@ -1,35 +1,8 @@
 #include "channel_frames.h"
 
-#include <endian.h>
 #include <string.h>
 
-static uint32_t get32(const uint8_t *place)
-{
-	uint32_t value;
-
-	memcpy(&value, place, sizeof(value));
-	return le32toh(value);
-}
-
-static uint64_t get64(const uint8_t *place)
-{
-	uint64_t value;
-
-	memcpy(&value, place, sizeof(value));
-	return le64toh(value);
-}
-
-static void put32(uint8_t *place, uint32_t value)
-{
-	value = htole32(value);
-	memcpy(place, &value, sizeof(value));
-}
-
-static void put64(uint8_t *place, uint64_t value)
-{
-	value = htole64(value);
-	memcpy(place, &value, sizeof(value));
-}
+#include "littleendian.h"
 
 /* From the worker. */
 
@@ -43,7 +16,7 @@ bool channel_parse_pool(const uint8_t *body, size_t length, uint64_t *size)
 {
 	if (length != 8)
 		return false;
-	*size = get64(body);
+	*size = get_le64(body);
 	return true;
 }
 
@@ -51,11 +24,11 @@ bool channel_parse_transfer(const uint8_t *body, size_t length, struct channel_t
 {
 	if (length < CHANNEL_TRANSFER_SIZE)
 		return false;
-	ret->operation = get64(body);
-	ret->pool = get32(body + 8);
-	ret->count = get32(body + 12);
-	ret->offset = get64(body + 16);
-	ret->length = get64(body + 24);
+	ret->operation = get_le64(body);
+	ret->pool = get_le32(body + 8);
+	ret->count = get_le32(body + 12);
+	ret->offset = get_le64(body + 16);
+	ret->length = get_le64(body + 24);
 	if (ret->count > MAX_DESCRIPTORS ||
 	    length != CHANNEL_TRANSFER_SIZE + (size_t)ret->count * BUFFER_DESCRIPTOR_SIZE)
 		return false;
@@ -64,9 +37,9 @@ bool channel_parse_transfer(const uint8_t *body, size_t length, struct channel_t
 			body + CHANNEL_TRANSFER_SIZE + (size_t)index * BUFFER_DESCRIPTOR_SIZE;
 
 		ret->descriptors[index] = (struct buffer_descriptor){
-			.offset = get64(place),
-			.token = get32(place + 8),
-			.length = get32(place + 12),
+			.offset = get_le64(place),
+			.token = get_le32(place + 8),
+			.length = get_le32(place + 12),
 		};
 	}
 	return true;
@@ -76,7 +49,7 @@ bool channel_parse_send_invalidate(const uint8_t *body, size_t length, uint32_t 
 {
 	if (length != 4)
 		return false;
-	*token = get32(body);
+	*token = get_le32(body);
 	return true;
 }
 
@@ -85,11 +58,11 @@ bool channel_parse_expose(const uint8_t *body, size_t length, struct channel_exp
 	if (length != 32)
 		return false;
 	*ret = (struct channel_expose){
-		.operation = get64(body),
-		.pool = get32(body + 8),
-		.access = get32(body + 12),
-		.offset = get64(body + 16),
-		.length = get64(body + 24),
+		.operation = get_le64(body),
+		.pool = get_le32(body + 8),
+		.access = get_le32(body + 12),
+		.offset = get_le64(body + 16),
+		.length = get_le64(body + 24),
 	};
 	return ret->access >= 1 && ret->access <= 3;
 }
@@ -98,7 +71,7 @@ bool channel_parse_revoke(const uint8_t *body, size_t length, struct channel_rev
 {
 	if (length != 16)
 		return false;
-	*ret = (struct channel_revoke){.operation = get64(body), .token = get32(body + 8)};
+	*ret = (struct channel_revoke){.operation = get_le64(body), .token = get_le32(body + 8)};
 	return true;
 }
 
@@ -132,9 +105,9 @@ size_t channel_build_pool_ready(uint8_t frame[CHANNEL_NOTICE_MAX], enum channel_
 {
 	uint8_t *body = frame + CHANNEL_HEADER_SIZE;
 
-	put32(body, status);
-	put32(body + 4, pool);
-	put64(body + 8, size);
+	put_le32(body, status);
+	put_le32(body + 4, pool);
+	put_le64(body + 8, size);
 	return finish(frame, CHANNEL_POOL_READY, 16 + put_words(body + 16, words));
 }
 
@@ -143,10 +116,10 @@ size_t channel_build_done(uint8_t frame[CHANNEL_REPLY_MAX], uint64_t operation,
 {
 	uint8_t *body = frame + CHANNEL_HEADER_SIZE;
 
-	put64(body, operation);
-	put32(body + 8, status);
-	put32(body + 12, 0);
-	put64(body + 16, bytes);
+	put_le64(body, operation);
+	put_le32(body + 8, status);
+	put_le32(body + 12, 0);
+	put_le64(body + 16, bytes);
 	return finish(frame, CHANNEL_DONE, 24);
 }
 
@@ -155,18 +128,18 @@ size_t channel_build_exposed(uint8_t frame[CHANNEL_REPLY_MAX], uint64_t operatio
 {
 	uint8_t *body = frame + CHANNEL_HEADER_SIZE;
 
-	put64(body, operation);
-	put32(body + 8, status);
-	put32(body + 12, 0);
-	put64(body + 16, descriptor ? descriptor->offset : 0);
-	put32(body + 24, descriptor ? descriptor->token : 0);
-	put32(body + 28, descriptor ? descriptor->length : 0);
+	put_le64(body, operation);
+	put_le32(body + 8, status);
+	put_le32(body + 12, 0);
+	put_le64(body + 16, descriptor ? descriptor->offset : 0);
+	put_le32(body + 24, descriptor ? descriptor->token : 0);
+	put_le32(body + 28, descriptor ? descriptor->length : 0);
 	return finish(frame, CHANNEL_EXPOSED, 32);
 }
 
 size_t channel_build_invalidated(uint8_t frame[CHANNEL_INVALIDATED_SIZE], uint32_t token)
 {
-	put32(frame + CHANNEL_HEADER_SIZE, token);
+	put_le32(frame + CHANNEL_HEADER_SIZE, token);
 	return finish(frame, CHANNEL_INVALIDATED, 4);
 }
 
@@ -175,6 +148,6 @@ size_t channel_build_closed(uint8_t frame[CHANNEL_NOTICE_MAX], enum close_reason
 {
 	uint8_t *body = frame + CHANNEL_HEADER_SIZE;
 
-	put32(body, reason);
+	put_le32(body, reason);
 	return finish(frame, CHANNEL_CLOSED, 4 + put_words(body + 4, words));
 }

@@ -6,9 +6,7 @@
 #ifndef SMB2_WIRE_H
 #define SMB2_WIRE_H
 
-#include <endian.h>
-#include <stdint.h>
-#include <string.h>
+#include "littleendian.h"
 
 enum {
 	SMB2_HEADER_SIZE = 64,
@@ -74,47 +72,5 @@ enum smb2_channel {
 	SMB2_CHANNEL_RDMA_V1 = 1,
 	SMB2_CHANNEL_RDMA_V1_INVALIDATE = 2,
 };
-
-static inline uint16_t get_le16(const uint8_t *at)
-{
-	uint16_t value;
-
-	memcpy(&value, at, sizeof(value));
-	return le16toh(value);
-}
-
-static inline uint32_t get_le32(const uint8_t *at)
-{
-	uint32_t value;
-
-	memcpy(&value, at, sizeof(value));
-	return le32toh(value);
-}
-
-static inline uint64_t get_le64(const uint8_t *at)
-{
-	uint64_t value;
-
-	memcpy(&value, at, sizeof(value));
-	return le64toh(value);
-}
-
-static inline void put_le16(uint8_t *at, uint16_t value)
-{
-	value = htole16(value);
-	memcpy(at, &value, sizeof(value));
-}
-
-static inline void put_le32(uint8_t *at, uint32_t value)
-{
-	value = htole32(value);
-	memcpy(at, &value, sizeof(value));
-}
-
-static inline void put_le64(uint8_t *at, uint64_t value)
-{
-	value = htole64(value);
-	memcpy(at, &value, sizeof(value));
-}
 
 #endif

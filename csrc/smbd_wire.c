@@ -1,76 +1,32 @@
 #include "smbd_wire.h"
 
-static uint16_t get16(const uint8_t *bytes)
-{
-	return (uint16_t)(bytes[0] | bytes[1] << 8);
-}
-
-static uint32_t get32(const uint8_t *bytes)
-{
-	return get16(bytes) | (uint32_t)get16(bytes + 2) << 16;
-}
-
-static uint64_t get64(const uint8_t *bytes)
-{
-	return get32(bytes) | (uint64_t)get32(bytes + 4) << 32;
-}
-
-static uint32_t get32_big(const uint8_t *bytes)
-{
-	return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 |
-	       bytes[3];
-}
-
-static void put16(uint8_t *bytes, uint16_t value)
-{
-	bytes[0] = (uint8_t)value;
-	bytes[1] = (uint8_t)(value >> 8);
-}
-
-static void put32(uint8_t *bytes, uint32_t value)
-{
-	put16(bytes, (uint16_t)value);
-	put16(bytes + 2, (uint16_t)(value >> 16));
-}
-
-static void put64(uint8_t *bytes, uint64_t value)
-{
-	put32(bytes, (uint32_t)value);
-	put32(bytes + 4, (uint32_t)(value >> 32));
-}
-
-static void put32_big(uint8_t *bytes, uint32_t value)
-{
-	bytes[0] = (uint8_t)(value >> 24);
-	bytes[1] = (uint8_t)(value >> 16);
-	bytes[2] = (uint8_t)(value >> 8);
-	bytes[3] = (uint8_t)value;
-}
+#include "bigendian.h"
+#include "littleendian.h"
 
 const char *smbd_negotiate_request_parse(const uint8_t *bytes, size_t length,
 					 struct smbd_negotiate_request *ret)
 {
 	if (length < SMBD_NEGOTIATE_REQUEST_SIZE)
 		return "a Negotiate Request is shorter than 20 bytes";
-	ret->min_version = get16(bytes);
-	ret->max_version = get16(bytes + 2);
-	ret->credits_requested = get16(bytes + 6);
-	ret->preferred_send_size = get32(bytes + 8);
-	ret->max_receive_size = get32(bytes + 12);
-	ret->max_fragmented_size = get32(bytes + 16);
+	ret->min_version = get_le16(bytes);
+	ret->max_version = get_le16(bytes + 2);
+	ret->credits_requested = get_le16(bytes + 6);
+	ret->preferred_send_size = get_le32(bytes + 8);
+	ret->max_receive_size = get_le32(bytes + 12);
+	ret->max_fragmented_size = get_le32(bytes + 16);
 	return NULL;
 }
 
 void smbd_negotiate_request_build(const struct smbd_negotiate_request *request,
 				  uint8_t ret[SMBD_NEGOTIATE_REQUEST_SIZE])
 {
-	put16(ret, request->min_version);
-	put16(ret + 2, request->max_version);
-	put16(ret + 4, 0);
-	put16(ret + 6, request->credits_requested);
-	put32(ret + 8, request->preferred_send_size);
-	put32(ret + 12, request->max_receive_size);
-	put32(ret + 16, request->max_fragmented_size);
+	put_le16(ret, request->min_version);
+	put_le16(ret + 2, request->max_version);
+	put_le16(ret + 4, 0);
+	put_le16(ret + 6, request->credits_requested);
+	put_le32(ret + 8, request->preferred_send_size);
+	put_le32(ret + 12, request->max_receive_size);
+	put_le32(ret + 16, request->max_fragmented_size);
 }
 
 const char *smbd_negotiate_response_parse(const uint8_t *bytes, size_t length,
@@ -78,33 +34,33 @@ const char *smbd_negotiate_response_parse(const uint8_t *bytes, size_t length,
 {
 	if (length < SMBD_NEGOTIATE_RESPONSE_SIZE)
 		return "a Negotiate Response is shorter than 32 bytes";
-	ret->min_version = get16(bytes);
-	ret->max_version = get16(bytes + 2);
-	ret->negotiated_version = get16(bytes + 4);
-	ret->credits_requested = get16(bytes + 8);
-	ret->credits_granted = get16(bytes + 10);
-	ret->status = get32(bytes + 12);
-	ret->max_read_write_size = get32(bytes + 16);
-	ret->preferred_send_size = get32(bytes + 20);
-	ret->max_receive_size = get32(bytes + 24);
-	ret->max_fragmented_size = get32(bytes + 28);
+	ret->min_version = get_le16(bytes);
+	ret->max_version = get_le16(bytes + 2);
+	ret->negotiated_version = get_le16(bytes + 4);
+	ret->credits_requested = get_le16(bytes + 8);
+	ret->credits_granted = get_le16(bytes + 10);
+	ret->status = get_le32(bytes + 12);
+	ret->max_read_write_size = get_le32(bytes + 16);
+	ret->preferred_send_size = get_le32(bytes + 20);
+	ret->max_receive_size = get_le32(bytes + 24);
+	ret->max_fragmented_size = get_le32(bytes + 28);
 	return NULL;
 }
 
 void smbd_negotiate_response_build(const struct smbd_negotiate_response *response,
 				   uint8_t ret[SMBD_NEGOTIATE_RESPONSE_SIZE])
 {
-	put16(ret, response->min_version);
-	put16(ret + 2, response->max_version);
-	put16(ret + 4, response->negotiated_version);
-	put16(ret + 6, 0);
-	put16(ret + 8, response->credits_requested);
-	put16(ret + 10, response->credits_granted);
-	put32(ret + 12, response->status);
-	put32(ret + 16, response->max_read_write_size);
-	put32(ret + 20, response->preferred_send_size);
-	put32(ret + 24, response->max_receive_size);
-	put32(ret + 28, response->max_fragmented_size);
+	put_le16(ret, response->min_version);
+	put_le16(ret + 2, response->max_version);
+	put_le16(ret + 4, response->negotiated_version);
+	put_le16(ret + 6, 0);
+	put_le16(ret + 8, response->credits_requested);
+	put_le16(ret + 10, response->credits_granted);
+	put_le32(ret + 12, response->status);
+	put_le32(ret + 16, response->max_read_write_size);
+	put_le32(ret + 20, response->preferred_send_size);
+	put_le32(ret + 24, response->max_receive_size);
+	put_le32(ret + 28, response->max_fragmented_size);
 }
 
 const char *smbd_data_transfer_parse(const uint8_t *bytes, size_t length,
@@ -115,12 +71,12 @@ const char *smbd_data_transfer_parse(const uint8_t *bytes, size_t length,
 	*payload = NULL;
 	if (length < SMBD_HEADER_SIZE)
 		return "a data transfer message is shorter than 20 bytes";
-	ret->credits_requested = get16(bytes);
-	ret->credits_granted = get16(bytes + 2);
-	ret->flags = get16(bytes + 4);
-	ret->remaining = get32(bytes + 8);
-	offset = get32(bytes + 12);
-	ret->length = get32(bytes + 16);
+	ret->credits_requested = get_le16(bytes);
+	ret->credits_granted = get_le16(bytes + 2);
+	ret->flags = get_le16(bytes + 4);
+	ret->remaining = get_le32(bytes + 8);
+	offset = get_le32(bytes + 12);
+	ret->length = get_le32(bytes + 16);
 	if (ret->credits_requested == 0)
 		return "a data transfer message requests no credits";
 	if (ret->length == 0)
@@ -138,33 +94,33 @@ const char *smbd_data_transfer_parse(const uint8_t *bytes, size_t length,
 uint32_t smbd_data_transfer_build(const struct smbd_data_transfer *transfer,
 				  uint8_t ret[SMBD_DATA_OFFSET])
 {
-	put16(ret, transfer->credits_requested);
-	put16(ret + 2, transfer->credits_granted);
-	put16(ret + 4, transfer->flags);
-	put16(ret + 6, 0);
-	put32(ret + 8, transfer->remaining);
-	put32(ret + 12, transfer->length ? SMBD_DATA_OFFSET : 0);
-	put32(ret + 16, transfer->length);
+	put_le16(ret, transfer->credits_requested);
+	put_le16(ret + 2, transfer->credits_granted);
+	put_le16(ret + 4, transfer->flags);
+	put_le16(ret + 6, 0);
+	put_le32(ret + 8, transfer->remaining);
+	put_le32(ret + 12, transfer->length ? SMBD_DATA_OFFSET : 0);
+	put_le32(ret + 16, transfer->length);
 	if (transfer->length == 0)
 		return SMBD_HEADER_SIZE;
-	put32(ret + 20, 0);
+	put_le32(ret + 20, 0);
 	return SMBD_DATA_OFFSET;
 }
 
 void smbd_descriptor_parse(const uint8_t bytes[BUFFER_DESCRIPTOR_SIZE],
 			   struct buffer_descriptor *ret)
 {
-	ret->offset = get64(bytes);
-	ret->token = get32(bytes + 8);
-	ret->length = get32(bytes + 12);
+	ret->offset = get_le64(bytes);
+	ret->token = get_le32(bytes + 8);
+	ret->length = get_le32(bytes + 12);
 }
 
 void smbd_descriptor_build(const struct buffer_descriptor *descriptor,
 			   uint8_t ret[BUFFER_DESCRIPTOR_SIZE])
 {
-	put64(ret, descriptor->offset);
-	put32(ret + 8, descriptor->token);
-	put32(ret + 12, descriptor->length);
+	put_le64(ret, descriptor->offset);
+	put_le32(ret + 8, descriptor->token);
+	put_le32(ret + 12, descriptor->length);
 }
 
 /*
@@ -180,11 +136,11 @@ bool smbd_private_data_parse(const uint8_t *bytes, size_t length, struct smbd_pr
 {
 	if (length < SMBD_PRIVATE_DATA_SIZE)
 		return false;
-	ret->ird = get32_big(bytes);
-	ret->ord = get32_big(bytes + 4);
+	ret->ird = get_be32(bytes);
+	ret->ord = get_be32(bytes + 4);
 	if (swapped(ret->ird) || swapped(ret->ord)) {
-		ret->ird = get32(bytes);
-		ret->ord = get32(bytes + 4);
+		ret->ird = get_le32(bytes);
+		ret->ord = get_le32(bytes + 4);
 	}
 	return true;
 }
@@ -192,6 +148,6 @@ bool smbd_private_data_parse(const uint8_t *bytes, size_t length, struct smbd_pr
 void smbd_private_data_build(const struct smbd_private_data *data,
 			     uint8_t ret[SMBD_PRIVATE_DATA_SIZE])
 {
-	put32_big(ret, data->ird);
-	put32_big(ret + 4, data->ord);
+	put_be32(ret, data->ird);
+	put_be32(ret + 4, data->ord);
 }
