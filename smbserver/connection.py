@@ -216,7 +216,7 @@ class Connection:
 
     # 3.: what the dispatcher asks
 
-    def authenticate(self, call: Call, need_session: bool) -> None:
+    def authenticate(self, call: Call, need_session: bool, allow_expired: bool) -> None:
         """Find the session of a request, and check that it really comes from it.
 
         [MS-SMB2] 3.3.5.2.4, 3.3.5.2.9.
@@ -234,6 +234,8 @@ class Connection:
         self.verify(call, binding)
         if session.encrypt_data and sealed is None:
             raise StatusError(NtStatus.ACCESS_DENIED)
+        if session.has_expired and not allow_expired:
+            raise StatusError(NtStatus.NETWORK_SESSION_EXPIRED)
         call.session = session
 
     def verify(self, call: Call, binding: Binding) -> None:

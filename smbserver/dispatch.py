@@ -135,6 +135,8 @@ class Row:
     serve: Handler
     need_session: bool = True
     need_tree: bool = True
+    allow_expired: bool = False
+    """Also for a session that has expired: it gives something back, or looks itself ([MS-SMB2] 3.3.5.2.9)."""
     authenticates: bool = False
     """SESSION_SETUP: it checks itself whose request it is."""
     file_id: int = 0
@@ -265,7 +267,7 @@ def admit(row: Row, call: Call) -> None:
     if not row.allow_compound and len(chain.calls) > 1:
         raise StatusError(NtStatus.INVALID_PARAMETER)
     if not row.authenticates:
-        connection.authenticate(call, row.need_session)
+        connection.authenticate(call, row.need_session, row.allow_expired)
     chain.session = call.session
     if row.need_tree:
         if call.tree is None and not related and call.session is not None:

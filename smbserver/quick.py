@@ -1,7 +1,8 @@
 """READs and WRITEs that are served in C (csrc/smb2_serve.h): the opens they may touch, and what a connection needs.
 
 1. the first request that names an open admits it, if its data needs nothing but its descriptor; its end withdraws it;
-2. a session that is bound to a connection is served there, unless its requests must be signed or sealed;
+2. a session that is bound to a connection is served there until its authentication ends, unless its requests must be
+   signed or sealed;
 3. the channel shows every frame to C first (`smbdirect.shortcut`); what is left comes to `commands/read.py` and
    `commands/write.py` as ever.
 """
@@ -9,6 +10,8 @@
 from __future__ import annotations
 
 import errno
+import math
+import time
 from typing import TYPE_CHECKING, Any
 
 from smbdirect.channel_statistics import ChannelStatistics
@@ -154,9 +157,11 @@ class Quick:
         self._staging: bytearray | None = None
         self._frames: Any = None
         """Where the staging buffer lies; there is one for each loop, and it does not move."""
+        self._next_end = math.inf
+        """When the first of the sessions here expires."""
 
     def bind(self, session: Session) -> None:
-        """The session is served here, now that the connection has negotiated."""
+        """The session is served here, now that the connection has negotiated; again when it ends at another time."""
         quick, connection, window = self._quick, self._connection, self._connection.window
         if session.signing_required or session.encrypt_data or window is None:
             return
@@ -172,6 +177,7 @@ class Quick:
         quick.large_mtu = connection.large_mtu
         quick.counts_sequences = connection.counts_sequences
         lib.smb2_connection_add_session(quick, session.id)
+        self._next_end = min(self._next_end, session.ends)
 
     def use(self, ranges: Ranges) -> None:
         """Payload by RDMA is served too: the pool of these ranges is attached to the channel."""
@@ -185,8 +191,16 @@ class Quick:
         quick.channel_max = RdmaChannel.RDMA_V1_INVALIDATE if invalidates else RdmaChannel.RDMA_V1
 
     def forget(self, session: Session) -> None:
-        """The session has ended, or is not bound here any more."""
+        """The session has ended or expired, or is not bound here any more."""
         lib.smb2_connection_drop_session(self._quick, session.id)
+
+    def _forget_the_expired(self) -> None:
+        self._next_end = math.inf
+        for binding in self._connection.bindings.values():
+            if binding.session.has_expired:
+                self.forget(binding.session)
+            else:
+                self._next_end = min(self._next_end, binding.session.ends)
 
     # the channel's side
 
@@ -197,6 +211,8 @@ class Quick:
     def serve(self, staging: bytearray, start: int, end: int) -> int:
         if self._channel.waiting_bytes > WAITING_MAX:
             return 0
+        if time.time() >= self._next_end:
+            self._forget_the_expired()
         quick = self._quick
         if staging is not self._staging:
             self._staging, self._frames = staging, ffi.from_buffer("uint8_t[]", staging)

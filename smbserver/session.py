@@ -6,6 +6,7 @@ opens. What belongs to the pair of a session and a connection is a `Binding`, th
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from enum import Enum
@@ -77,9 +78,22 @@ class Session:
     opens: dict[int, Open] = field(default_factory=dict)
     """By volatile id, session-wide: a handle opened on one channel is read on another."""
     created: float = field(default_factory=time.time)
+    ends: float = math.inf
+    """[MS-SMB2] 3.3.1.8, ExpirationTime: seconds since the epoch; who it is must be proved again then."""
     rdma_offered: tuple[str, ...] | None = None
     """Addresses with RDMA that the client was told of; None: it has not asked for the interfaces."""
     next_tree: int = 1
+
+    @property
+    def has_expired(self) -> bool:
+        """[MS-SMB2] 3.3.1.8, the state Expired: only what gives things back is served, and a new proof."""
+        return time.time() >= self.ends
+
+    def last_until(self, ends: float) -> None:
+        """Who it is has been proved, again perhaps, until then."""
+        self.ends = ends
+        for connection in self.bindings:
+            connection.quick.bind(self)
 
     def close(self) -> None:
         """End the session on all its channels: opens, trees, bindings. The connections stay."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
+import time
 
 from spnego._context import ContextProxy, GSSMech
 from spnego._negotiate import NegotiateProxy
@@ -47,6 +49,8 @@ class Acceptor:
         """Made for the mechanism with which the client begins."""
         self.user: User | None = None
         self.session_key = b""
+        self.ends = math.inf
+        """Until when it proves who the user is: seconds since the epoch."""
 
     def step(self, token: bytes) -> bytes:
         """Answer one token. Whatever is wrong with it becomes a `StatusError`."""
@@ -83,6 +87,7 @@ class Acceptor:
     def _authenticated(self, context: _Envelope) -> User:
         if context.negotiated_protocol == "kerberos":
             assert self._kerberos is not None
+            self.ends = int(time.time()) + self._kerberos.lifetime(context.mechanism_context)
             return self._kerberos.user(context.client_principal or "", self._passdb)
         account = self._ntlm.account
         if account is None:
@@ -103,6 +108,7 @@ class _Envelope(NegotiateProxy):
     def __init__(self, mechanism: GSSMech, context: ContextProxy) -> None:
         context._is_wrapped = True  # the tokens are logged, if at all, by the envelope
         super().__init__(usage="accept", _negotiate_contexts={mechanism: context})
+        self.mechanism_context = context
         self._mechanism = mechanism
 
     def _preferred_mech_list(self) -> list[GSSMech]:

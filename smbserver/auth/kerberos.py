@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
+import math
 import os
 import pwd
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,14 @@ class Kerberos:
         store = {"keytab": f"FILE:{self._keytab}"} if self._keytab else None
         credentials = gssapi.Credentials(usage="accept", mechs=[mechanism], store=store)
         return GSSAPIProxy(usage="accept", _gssapi_credential=credentials)
+
+    def lifetime(self, context: Any) -> float:
+        """Seconds that the ticket of a complete context has left, and the skew between clocks that is allowed for.
+
+        What is left is what the acceptance of the same ticket goes by: it is never taken and expired at once.
+        """
+        seconds = context._context.lifetime
+        return math.inf if seconds is None else float(seconds)
 
     def user(self, principal: str, passdb: Passdb) -> User:
         """The account of that name, or else the Unix user."""

@@ -43,6 +43,8 @@ def serve(call: Call) -> Reply | Awaitable[Reply]:
     if request.locks[0].flags == LockFlags.UNLOCK:
         _unlock(opened, request.locks)
         return _done(call, opened, request, counts)
+    if opened.tree.session.has_expired:
+        raise StatusError(NtStatus.NETWORK_SESSION_EXPIRED)
     wanted = _check(request.locks)
     may_wait = len(wanted) == 1 and not request.locks[0].flags & LockFlags.FAIL_IMMEDIATELY
     if locks.acquire(opened, wanted):

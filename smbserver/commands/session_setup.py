@@ -158,6 +158,8 @@ def _check_binding(call: Call, session: Session) -> None:
         raise StatusError(NtStatus.USER_SESSION_DELETED)
     if session.state is not SessionState.VALID:
         raise StatusError(NtStatus.REQUEST_NOT_ACCEPTED)
+    if session.has_expired:
+        raise StatusError(NtStatus.NETWORK_SESSION_EXPIRED)
     if call.signer is None:
         raise StatusError(NtStatus.NOT_SUPPORTED)
     if len(session.bindings) >= MAX_CHANNELS:
@@ -184,7 +186,7 @@ def _finish(
     if authentication.binding:
         _finish_binding(call, authentication, user)
     elif reauthenticated:
-        _finish_reauthentication(call, session, user)
+        _finish_reauthentication(call, authentication, user)
     else:
         _finish_session(call, request, authentication, user)
     connection.authentications.pop(session.id, None)
@@ -241,17 +243,20 @@ def _finish_session(
         policy = service.config.general.server_smb_encrypt
         session.encrypt_data = policy in ("desired", "required") and session.cipher is not None
     session.user = session.owner = user
+    session.last_until(authentication.acceptor.ends)
     _end_previous(call, request.previous_session_id, user)
     session.state = SessionState.VALID
     connection.bind(Binding(session, connection, session.signer))
     call.signer = session.signer
 
 
-def _finish_reauthentication(call: Call, session: Session, user: User) -> None:
+def _finish_reauthentication(call: Call, authentication: Authentication, user: User) -> None:
     """What is open stays open; what is opened from now on is opened by this user."""
+    session = authentication.session
     if user != session.owner and not user.anonymous:
         raise StatusError(NtStatus.ACCESS_DENIED)
     session.user = user
+    session.last_until(authentication.acceptor.ends)
     call.signer = call.connection.bindings[session.id].signer
 
 

@@ -15,6 +15,9 @@ REALM = "EXAMPLE.TEST"
 HOST = "files.example.test"
 """The server's name in its principal; it is not looked up."""
 
+CLOCK_SKEW = 5
+"""Seconds that a ticket is good for after its end, and before its beginning."""
+
 KRB5_CONF = """\
 [libdefaults]
     default_realm = {realm}
@@ -23,6 +26,7 @@ KRB5_CONF = """\
     dns_canonicalize_hostname = false
     rdns = false
     udp_preference_limit = 0
+    clockskew = {skew}
 [realms]
     {realm} = {{
         kdc = 127.0.0.1:{port}
@@ -85,10 +89,10 @@ class Kdc:
         self.run("kadmin.local", "-r", REALM, "addprinc", "-randkey", name)
         self.run("kadmin.local", "-r", REALM, "ktadd", "-k", str(self.keytab), name)
 
-    def log_on(self, name: str, password: str) -> str:
-        """A fresh ticket; the value of KRB5CCNAME for who is to use it."""
+    def log_on(self, name: str, password: str, lifetime: int = 3600) -> str:
+        """A fresh ticket, good for so many seconds; the value of KRB5CCNAME for who is to use it."""
         cache = f"FILE:{self.folder}/tickets-{name}"
-        self.run("kinit", "-c", cache, name, text=f"{password}\n")
+        self.run("kinit", "-l", f"{lifetime}s", "-c", cache, name, text=f"{password}\n")
         return cache
 
 
@@ -96,7 +100,7 @@ class Kdc:
 def running(folder: Path, program: Callable[[str], str]) -> Iterator[Kdc]:
     """A realm with nobody in it."""
     kdc = Kdc(folder, program)
-    words = {"realm": REALM, "port": own_server.free_port(), "folder": folder}
+    words = {"realm": REALM, "port": own_server.free_port(), "folder": folder, "skew": CLOCK_SKEW}
     (folder / "krb5.conf").write_text(KRB5_CONF.format(**words))
     (folder / "kdc.conf").write_text(KDC_CONF.format(**words))
     kdc.run("kdb5_util", "-r", REALM, "create", "-s", "-P", "master password")

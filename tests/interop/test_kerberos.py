@@ -117,6 +117,17 @@ def test_the_session_is_the_principals(run: Run, serving: OwnServer, kdc: Kdc) -
     assert [session["user"] for session in status["sessions"]] == [USER]
 
 
+@pytest.mark.timeout(60)
+def test_the_session_ends_with_the_ticket(run: Run, kdc: Kdc) -> None:
+    lifetime = 2
+    cache = kdc.log_on(USER, PASSWORD, lifetime)
+    wait = lifetime + realms.CLOCK_SKEW + 1
+    printed = run(cache, stdin=f"ls\n!sleep {wait}\nmkdir late\n")
+    before, _, after = printed.partition("blocks of size")
+    assert "NT_STATUS" not in before, printed
+    assert "NT_STATUS_NETWORK_SESSION_EXPIRED" in after, printed
+
+
 def test_who_has_no_account_here_is_refused(run: Run, kdc: Kdc) -> None:
     printed = run(kdc.log_on(STRANGER, PASSWORD), "-c", "ls")
     expected = "NT_STATUS_LOGON_FAILURE" if os.geteuid() == 0 else "blocks of size"

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import dataclasses
 import fcntl
+import math
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -178,6 +180,20 @@ async def test_a_new_sequence_is_noted_once(tmp_path: Path) -> None:
     async with serving(tmp_path) as running, opened(running) as (session, file, quick):
         session.channel_sequence = 1
         assert await count_of(quick, file) == 0
+        assert await count_of(quick, file) == 1
+
+
+@in_loop
+async def test_an_expired_session_goes_by_python(tmp_path: Path) -> None:
+    """On which it ends there while it was served here, and is served here again with a new proof."""
+    content(tmp_path)
+    async with serving(tmp_path) as running, opened(running) as (session, file, quick):
+        assert await count_of(quick, file) == 1
+        running.service.sessions[session.id].last_until(time.time())
+        with pytest.raises(StatusError) as refused:
+            await file.read(0, 1)
+        assert refused.value.status == NtStatus.NETWORK_SESSION_EXPIRED
+        running.service.sessions[session.id].last_until(math.inf)
         assert await count_of(quick, file) == 1
 
 

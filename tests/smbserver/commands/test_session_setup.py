@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import time
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from smbserver.auth.passdb import Passdb
 from smbserver.client import connection as client_connection
 from smbserver.client.session_setup import Credentials, authenticate
 from smbserver.wire.header import Command, Header
+from smbserver.wire.lock import LockElement, LockFlags
 from smbserver.wire.negotiate import Dialect
 from smbserver.wire.negotiate_contexts import EncryptionCipher, SigningAlgorithm
 from smbserver.wire.session_setup import SessionFlags, SessionSetupFlags, SessionSetupRequest
@@ -405,3 +408,37 @@ async def test_authentications_are_bounded(tmp_path: Path, monkeypatch: pytest.M
         with pytest.raises(StatusError) as error:
             await running.session()
         assert error.value.status == NtStatus.INSUFFICIENT_RESOURCES
+
+
+async def expired(awaitable: Awaitable[object]) -> None:
+    with pytest.raises(StatusError) as error:
+        await awaitable
+    assert error.value.status == NtStatus.NETWORK_SESSION_EXPIRED
+
+
+@in_loop
+async def test_an_expired_session_only_gives_back(tmp_path: Path) -> None:
+    """[MS-SMB2] 3.3.5.2.9: on each of its channels."""
+    async with serving(tmp_path) as running:
+        (tmp_path / "share" / "file").touch()
+        session = await running.session(options())
+        await session.bind(await running.connection(options()))
+        tree = await session.tree("share")
+        one, other = await tree.create("file"), await tree.create("file")
+        await one.lock(LockElement(0, 10, LockFlags.EXCLUSIVE_LOCK))
+        running.service.sessions[session.id].last_until(time.time())
+        for _ in session.channels:
+            await expired(tree.create("file"))
+        await expired(one.read(0, 1))
+        await expired(one.lock(LockElement(20, 10, LockFlags.EXCLUSIVE_LOCK)))
+        await expired(session.tree("share"))
+        await expired(session.bind(await running.connection(options())))
+        await echo(session.channels[0], session)
+        await one.lock(LockElement(0, 10, LockFlags.UNLOCK))
+        await one.close()
+        with contextlib.suppress(client.BadSignature):
+            await reauthenticate(session)
+        await other.lock(LockElement(0, 10, LockFlags.EXCLUSIVE_LOCK))
+        running.service.sessions[session.id].last_until(time.time())
+        await session.close()
+        assert not running.service.sessions
