@@ -35,6 +35,8 @@ SYNTAX = (
     f"The file, {DEFAULT_PATH} unless another is named, has Samba's syntax: sections in brackets, lines of the form"
     " name = value, comments after # or ; at the start of a line; a backslash at the end continues a line. [global] is"
     " about the server, every other section is a share. What is said of shares in [global] is the default of all.",
+    "include = FILE stands for the lines of that file, whose name is relative to the folder of this one; the section"
+    " goes on in it, and its last one after it. A file that cannot be read is passed over with a warning.",
     "%S stands for the name of the share, %h for the host's name, %L for the server's, %% for a percent sign.",
 )
 

@@ -1,7 +1,8 @@
 """smb.conf: its syntax, and the frozen `Config` that everything else reads.
 
 Sections in brackets, `name = value`, comments after # or ; at the start of a line, a backslash at the end of a line
-continues it. Names are compared without regard to case and to the number of blanks.
+continues it. Names are compared without regard to case and to the number of blanks. `include = FILE` puts the lines of
+another file in its place.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import difflib
 import os
 import re
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from smbserver.values import BadValue
 
 DEFAULT_PATH = "/etc/smbserver/smb.conf"
 GLOBAL_SECTIONS = ("global", "globals")
+MAX_INCLUDES = 10
+"""Files that may include each other in a row: more, and one includes itself."""
 
 
 class ConfigError(ValueError):
@@ -101,11 +104,15 @@ def load(path: str | os.PathLike[str] | None = None, options: Iterable[str] = ()
     lines: list[str] = []
     if path is not None or os.path.exists(name):
         try:
-            with open(name, encoding="utf-8") as file:
-                lines = file.read().splitlines()
+            lines = _read(name)
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{name} cannot be read: {error}") from error
     return parse(lines, name, options)
+
+
+def _read(path: str) -> list[str]:
+    with open(path, encoding="utf-8") as file:
+        return file.read().splitlines()
 
 
 def parse(lines: Iterable[str], path: str = "smb.conf", options: Iterable[str] = ()) -> Config:
@@ -113,7 +120,7 @@ def parse(lines: Iterable[str], path: str = "smb.conf", options: Iterable[str] =
     sections: dict[str, dict[str, str]] = {"global": {}}
     spellings: dict[str, str] = {}
     review = _Review()
-    for where, section, name, value in _settings(lines, path):
+    for where, section, name, value in _settings(lines, path, review):
         key = "global" if section.lower() in GLOBAL_SECTIONS else section.lower()
         spellings.setdefault(key, section)
         settings = sections.setdefault(key, {})
@@ -174,9 +181,13 @@ class _Review:
             self.warnings.append(f"{where}: unknown parameter `{name}` is ignored{hint}")
 
 
-def _settings(lines: Iterable[str], path: str) -> Iterator[tuple[str, str, str, str]]:
-    """Where it stands, section, canonical name and value of each setting; and each section by itself."""
-    section = "global"
+def _settings(
+    lines: Iterable[str], path: str, review: _Review, section: str = "global", depth: int = 0
+) -> Generator[tuple[str, str, str, str], None, str]:
+    """Where it stands, section, canonical name and value of each setting; and each section by itself.
+
+    What it returns is the section at the end, in which the file goes on that includes this one.
+    """
     for number, line in _joined(lines):
         where = f"{path}:{number}"
         if line.startswith("["):
@@ -188,7 +199,32 @@ def _settings(lines: Iterable[str], path: str) -> Iterator[tuple[str, str, str, 
         name, equals, value = line.partition("=")
         if not equals:
             raise ConfigError(f"{where}: {line!r} is no setting: write name = value")
-        yield where, section, _canonical(name), _unquoted(value.strip())
+        if _canonical(name) != "include":
+            yield where, section, _canonical(name), _unquoted(value.strip())
+            continue
+        included = os.path.join(
+            os.path.dirname(path), _filled_in(_unquoted(value.strip()), section)
+        )
+        if depth == MAX_INCLUDES:
+            raise ConfigError(
+                f"{where}: {included} would be file {depth} in file: does it include itself?"
+            )
+        section = yield from _settings(
+            _included(included, where, review), included, review, section, depth + 1
+        )
+    return section
+
+
+def _included(path: str, where: str, review: _Review) -> list[str]:
+    """The lines of a file, none if it cannot be had: as with Samba, the others count all the same."""
+    if "%" in path:
+        review.warnings.append(f"{where}: {path} depends on who connects, and is not included")
+        return []
+    try:
+        return _read(path)
+    except (OSError, UnicodeDecodeError) as error:
+        review.warnings.append(f"{where}: {path} is not included: {error}")
+        return []
 
 
 def _unquoted(value: str) -> str:
@@ -240,10 +276,10 @@ def _values(
 
 
 def _substitute(settings: dict[str, str], share: str) -> dict[str, str]:
-    """The % variables that have a value before anybody connects."""
+    return {name: _filled_in(value, share) for name, value in settings.items()}
+
+
+def _filled_in(value: str, share: str) -> str:
+    """With the % variables that have a value before anybody connects."""
     variables = {"%S": share, "%L": server_name(General()), "%h": socket.gethostname(), "%%": "%"}
-    substituted = {}
-    for name, value in settings.items():
-        parts = re.split("(%.)", value)
-        substituted[name] = "".join(variables.get(part, part) for part in parts)
-    return substituted
+    return "".join(variables.get(part, part) for part in re.split("(%.)", value))

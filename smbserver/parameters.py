@@ -305,6 +305,7 @@ _SAMBA_NAMES = Path(__file__).parent / "samba_names.txt"
 """The names of Samba's and ksmbd's parameters."""
 
 WITHOUT_EFFECT = frozenset(_SAMBA_NAMES.read_text().splitlines()) - {
+    "include",  # of the syntax: config.py
     *GENERAL,
     *SHARE,
     *INVERSE_SYNONYMS,
@@ -315,6 +316,7 @@ LIMITING = frozenset(
     {
         "access based share enum",
         "follow symlinks",
+        "force group",
         "hide unwriteable files",
         "ntlm auth",
         "preexec close",

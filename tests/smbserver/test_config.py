@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from smbserver.config import ConfigError, load, parse
+from smbserver.config import Config, ConfigError, load, parse
 from smbserver.parameters import GENERAL, LIMITING, SHARE, WITHOUT_EFFECT, General, Share, spelled
 
 
@@ -15,6 +15,48 @@ def test_defaults() -> None:
     config = parse([])
     assert config.general == General()
     assert not config.shares
+
+
+def included(folder: Path, **files: str) -> Config:
+    """What `main` says with the other files beside it."""
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return load(folder / "main")
+
+
+def test_include(tmp_path: Path) -> None:
+    """The section goes on in the other file, and after it the one in which that ended."""
+    config = included(
+        tmp_path,
+        main="[a]\npath = /a\n Include = other-%S\ncomment = b's\n[c]\npath = /c\n",
+        **{"other-a": "read only = no\n[b]\npath = /b\n"},
+    )
+    share = config.share("a")
+    assert share is not None
+    assert not share.read_only
+    assert [share.comment for share in config.shares.values()] == ["", "b's", ""]
+    assert not config.warnings
+
+
+@pytest.mark.parametrize("name", ["none", "/etc/smb.conf.%m", "."])
+def test_what_cannot_be_included_is_said(tmp_path: Path, name: str) -> None:
+    config = included(tmp_path, main=f"[a]\npath = /a\ninclude = {name}\ncomment = c\n")
+    share = config.share("a")
+    assert share is not None
+    assert share.comment == "c"
+    (warning,) = config.warnings
+    assert warning.startswith(f"{tmp_path}/main:3: ")
+    assert "not included" in warning
+
+
+def test_a_file_that_includes_itself(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="would be file 10 in file: does it include itself"):
+        included(tmp_path, main="include = other", other="include = main")
+
+
+def test_wrong_words_of_an_included_file_name_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"other:2: 'nonsense' is no setting"):
+        included(tmp_path, main="include = other", other="\nnonsense")
 
 
 def test_sections_comments_continuation_quotes() -> None:
@@ -115,7 +157,12 @@ def test_every_name_of_samba_is_known(program: Callable[[str], str]) -> None:
     ).stdout
     names = {line.partition("=")[0].strip().lower() for line in shown.splitlines() if "=" in line}
     assert len(names) > 400
-    assert {one for one in names if ":" not in one} <= {*GENERAL, *SHARE, *WITHOUT_EFFECT}
+    assert {one for one in names if ":" not in one} <= {
+        "include",
+        *GENERAL,
+        *SHARE,
+        *WITHOUT_EFFECT,
+    }
 
 
 def test_opposites_in_global() -> None:
