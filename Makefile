@@ -20,7 +20,7 @@ RECORD ?=
 SMBD ?=
 
 # To build and to run; to test and to measure.
-RUN_PACKAGES := gcc make pkg-config python3-venv python3-dev libibverbs-dev librdmacm-dev rdma-core \
+RUN_PACKAGES := gcc make pkg-config python3-venv python3-dev libssl-dev libibverbs-dev librdmacm-dev rdma-core \
 	ibverbs-utils python3-pyverbs
 LAB_PACKAGES := qemu-system-x86 busybox-static linux-image-amd64 linux-headers-amd64 linux-source-6.1 bc bison flex kmod \
 	iproute2 cifs-utils fio git sqlite3 perftest

@@ -42,7 +42,7 @@ RANKS = (
     (r"engine\w*", 9),
     # The worker's own path: of the engine it knows the frames, nothing else.
     (r"smb2_wire", 0),
-    (r"smb2_(window|opens)", 1),
+    (r"smb2_(window|opens|signing|signing_none)", 1),
     (r"smb2_ranges", 2),
     (r"smb2_connection", 3),
     (r"smb2_(request|commands)", 9),

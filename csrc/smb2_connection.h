@@ -8,11 +8,19 @@
 
 #include "smb2_opens.h"
 #include "smb2_ranges.h"
+#include "smb2_signing.h"
 #include "smb2_window.h"
 
 enum {
 	/* Sessions that are served without Python; a client machine has one, a terminal server's dozens go by Python. */
 	SMB2_SESSIONS_MAX = 16,
+};
+
+struct smb2_session {
+	uint64_t id;
+	bool must_sign; /* unsigned requests are Python's to refuse */
+	struct smb2_signing
+		*signing; /* its key on this connection; NULL: what is signed is Python's */
 };
 
 struct smb2_connection {
@@ -21,7 +29,7 @@ struct smb2_connection {
 	struct smb2_ranges *ranges; /* NULL without RDMA */
 	struct smb2_window *window; /* NULL before NEGOTIATE */
 
-	uint64_t sessions[SMB2_SESSIONS_MAX];
+	struct smb2_session sessions[SMB2_SESSIONS_MAX];
 	uint32_t session_count;
 	uint32_t max_read_size, max_write_size;
 	uint32_t max_inline;   /* bytes of payload in a message that is served here */
@@ -49,12 +57,22 @@ struct smb2_connection {
 	uint32_t in_flight;		    /* transfers without their DONE */
 };
 
-/* A session's requests are served here from now on, or no more. False: there are too many. */
-bool smb2_connection_add_session(struct smb2_connection *connection, uint64_t session_id);
+/*
+ * A session's requests are served here from now on, or no more. False: there are too many. `signing` is the connection's
+ * from here on, whatever comes of it, and destroyed with the session.
+ */
+bool smb2_connection_add_session(struct smb2_connection *connection, uint64_t session_id,
+				 bool must_sign, struct smb2_signing *signing);
 void smb2_connection_drop_session(struct smb2_connection *connection, uint64_t session_id);
-bool smb2_connection_has_session(const struct smb2_connection *connection, uint64_t session_id);
 
-/* The connection has ended: its ranges are free, WRITEs under way are forgotten. */
+/*
+ * Whether the session of a request is served here, and signed as it wants it: `ret` verifies the request and signs its
+ * answer, NULL if it is not signed.
+ */
+bool smb2_connection_find_session(const struct smb2_connection *connection, const uint8_t *header,
+				  struct smb2_signing **ret);
+
+/* The connection has ended: its keys are gone, its ranges are free, WRITEs under way are forgotten. */
 void smb2_connection_end(struct smb2_connection *connection);
 
 static inline size_t smb2_connection_room(const struct smb2_connection *connection)

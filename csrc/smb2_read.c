@@ -64,6 +64,9 @@ static void put_read_response(struct smb2_connection *connection,
 	message[SMB2_READ_DATA_OFFSET] = SMB2_READ_RESPONSE_END;
 	put_le32(message + SMB2_READ_DATA_LENGTH, inline_length);
 	put_le32(message + SMB2_READ_DATA_REMAINING, placed);
+	if (request->signing)
+		smb2_signing_sign(request->signing, message,
+				  SMB2_READ_RESPONSE_END + inline_length);
 	request->open->position = request->offset + request->length;
 }
 
@@ -74,7 +77,7 @@ static bool answer_inline(struct smb2_connection *connection, const struct smb2_
 	uint32_t got;
 
 	if (smb2_connection_room(connection) < head + request->length ||
-	    !read_enough(request, frame + head, &got) ||
+	    !smb2_request_is_genuine(request) || !read_enough(request, frame + head, &got) ||
 	    !smb2_request_take_ids(connection, request))
 		return false;
 	put_read_response(connection, request, frame, got, 0);
@@ -89,7 +92,9 @@ static bool answer_by_rdma(struct smb2_connection *connection, const struct smb2
 	uint32_t got;
 
 	if (smb2_connection_room(connection) < CHANNEL_FRAME_MAX + SMB2_INVALIDATE_FRAME +
-						       CHANNEL_HEADER_SIZE + SMB2_READ_RESPONSE_END)
+						       CHANNEL_HEADER_SIZE +
+						       SMB2_READ_RESPONSE_END ||
+	    !smb2_request_is_genuine(request))
 		return false;
 	range = smb2_ranges_take(connection->ranges, connection);
 	if (range < 0)

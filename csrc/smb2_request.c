@@ -17,7 +17,8 @@ static bool is_plain(const struct smb2_fields *fields, const uint8_t *message, s
 	return length >= fields->end && !memcmp(message, protocol_id, 4) &&
 	       get_le16(message + SMB2_STRUCTURE_SIZE) == SMB2_HEADER_SIZE &&
 	       get_le16(message + SMB2_COMMAND) == fields->command &&
-	       !(get_le32(message + SMB2_FLAGS) & ~(uint32_t)SMB2_FLAG_PRIORITY) &&
+	       !(get_le32(message + SMB2_FLAGS) &
+		 ~(uint32_t)(SMB2_FLAG_PRIORITY | SMB2_FLAG_SIGNED)) &&
 	       !get_le32(message + SMB2_NEXT_COMMAND) &&
 	       get_le16(message + SMB2_HEADER_SIZE) == fields->structure_size;
 }
@@ -25,17 +26,17 @@ static bool is_plain(const struct smb2_fields *fields, const uint8_t *message, s
 static struct smb2_open *find_open(const struct smb2_connection *connection,
 				   const struct smb2_fields *fields, const uint8_t *message)
 {
-	uint64_t session_id = get_le64(message + SMB2_SESSION_ID);
 	struct smb2_open *open =
 		smb2_opens_find(connection->opens, get_le64(message + fields->volatile_id));
 
 	if (!open || open->persistent_id != get_le64(message + fields->persistent) ||
-	    open->session_id != session_id || open->tree_id != get_le32(message + SMB2_TREE_ID))
+	    open->session_id != get_le64(message + SMB2_SESSION_ID) ||
+	    open->tree_id != get_le32(message + SMB2_TREE_ID))
 		return NULL;
 	if (connection->counts_sequences &&
 	    open->channel_sequence != get_le16(message + SMB2_CHANNEL_SEQUENCE))
 		return NULL;
-	return smb2_connection_has_session(connection, session_id) ? open : NULL;
+	return open;
 }
 
 bool smb2_request_parse(const struct smb2_connection *connection, const struct smb2_fields *fields,
@@ -55,7 +56,8 @@ bool smb2_request_parse(const struct smb2_connection *connection, const struct s
 		.charge = connection->large_mtu && charge ? charge : 1,
 	};
 	/* Whether the bytes are locked, and by whom, is a question for Python. */
-	return ret->open && !*ret->open->locked;
+	return ret->open && !*ret->open->locked &&
+	       smb2_connection_find_session(connection, message, &ret->signing);
 }
 
 /* The descriptors lie inside the message and make up at least the length. */
@@ -87,6 +89,12 @@ bool smb2_request_check(const struct smb2_connection *connection, const struct s
 		return true;
 	return request->channel <= connection->channel_max &&
 	       request->length <= connection->ranges->length && find_descriptors(fields, request);
+}
+
+bool smb2_request_is_genuine(const struct smb2_request *request)
+{
+	return !request->signing ||
+	       smb2_signing_verify(request->signing, request->message, request->message_length);
 }
 
 bool smb2_request_take_ids(struct smb2_connection *connection, const struct smb2_request *request)

@@ -19,6 +19,7 @@ struct smb2_request {
 	uint16_t charge;
 	const uint8_t *descriptors; /* of `channel`, as they stand in the message */
 	uint16_t descriptors_length;
+	struct smb2_signing *signing; /* NULL: it is not signed, and its answer need not be */
 };
 
 /* Where a command has what both have. */
@@ -35,6 +36,9 @@ bool smb2_request_parse(const struct smb2_connection *connection, const struct s
 bool smb2_request_check(const struct smb2_connection *connection, const struct smb2_fields *fields,
 			uint32_t limit, struct smb2_request *request);
 
+/* Its signature is right, if it has one: the last question, as the dearest. */
+bool smb2_request_is_genuine(const struct smb2_request *request);
+
 /* Uses the request's MessageIds; false: they are not the client's to use. */
 bool smb2_request_take_ids(struct smb2_connection *connection, const struct smb2_request *request);
 
@@ -49,7 +53,10 @@ size_t smb2_put_transfer(const struct smb2_connection *connection,
 			 enum channel_frame type, int range, uint32_t length);
 size_t smb2_put_invalidate(uint8_t *frame, uint32_t token);
 
-/* The frame's header and the response's: status SUCCESS, credits granted. `length` is the whole message's. */
+/*
+ * The frame's header and the response's: status SUCCESS, credits granted. `length` is the whole message's. It says that
+ * it is signed if the request was; `smb2_signing_sign` does it when the body stands behind it.
+ */
 uint8_t *smb2_put_response(struct smb2_connection *connection, const uint8_t *request_header,
 			   uint8_t *frame, uint32_t length);
 

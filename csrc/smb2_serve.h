@@ -6,12 +6,12 @@
  *   2. READ: the data is read, into the reply or into a range of the pool        smb2_read.c
  *      WRITE: the data is written, or fetched first by RDMA Read                 smb2_write.c
  *   3. MessageIds are used, credits are granted                                  smb2_window.c
- *   4. the reply is written behind the others, an RDMA_WRITE before it
+ *   4. the reply is written behind the others, signed if the request was         smb2_signing.c
  *   5. a DONE: the range is free again, and a WRITE can be finished
  *
  * Whatever is not as simple as that is left where it stands: it would wait for a disk, it ends with an error, it is
- * signed, its bytes are locked, somebody must be told of it. Python serves it then from the beginning, with all that
- * the specification asks for. Nothing has changed before step 3, so every doubt may end this way.
+ * sealed or signed wrongly, its bytes are locked, somebody must be told of it. Python serves it then from the beginning,
+ * with all that the specification asks for. Nothing has changed before step 3, so every doubt may end this way.
  */
 #ifndef SMB2_SERVE_H
 #define SMB2_SERVE_H

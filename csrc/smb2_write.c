@@ -42,7 +42,7 @@ static int write_all(int fd, const uint8_t *data, size_t length, uint64_t offset
 }
 
 static void put_write_response(struct smb2_connection *connection, const uint8_t *request_header,
-			       uint32_t count)
+			       struct smb2_signing *signing, uint32_t count)
 {
 	uint8_t *frame = connection->replies + connection->replies_length;
 	uint8_t *message =
@@ -51,6 +51,8 @@ static void put_write_response(struct smb2_connection *connection, const uint8_t
 	memset(message + SMB2_HEADER_SIZE, 0, SMB2_WRITE_RESPONSE_END - SMB2_HEADER_SIZE);
 	put_le16(message + SMB2_HEADER_SIZE, SMB2_WRITE_RESPONSE_SIZE);
 	put_le32(message + SMB2_WRITE_COUNT, count);
+	if (signing)
+		smb2_signing_sign(signing, message, SMB2_WRITE_RESPONSE_END);
 	connection->replies_length += CHANNEL_HEADER_SIZE + SMB2_WRITE_RESPONSE_END;
 }
 
@@ -65,11 +67,12 @@ static bool answer_inline(struct smb2_connection *connection, const struct smb2_
 	/* Ids that are not the client's must not change the file; a disk that is full Python finds full again. */
 	if (!smb2_window_may_take(connection->window, get_le64(request->message + SMB2_MESSAGE_ID),
 				  request->charge) ||
+	    !smb2_request_is_genuine(request) ||
 	    write_all(request->open->fd, request->message + start, request->length,
 		      request->offset) ||
 	    !smb2_request_take_ids(connection, request))
 		return false;
-	put_write_response(connection, request->message, request->length);
+	put_write_response(connection, request->message, request->signing, request->length);
 	return true;
 }
 
@@ -90,7 +93,8 @@ static bool fetch(struct smb2_connection *connection, const struct smb2_request 
 {
 	int range;
 
-	if (smb2_connection_room(connection) < CHANNEL_FRAME_MAX)
+	if (smb2_connection_room(connection) < CHANNEL_FRAME_MAX ||
+	    !smb2_request_is_genuine(request))
 		return false;
 	range = smb2_ranges_take(connection->ranges, connection);
 	if (range < 0)
@@ -139,6 +143,7 @@ void smb2_write_arrived(struct smb2_connection *connection, const struct smb2_ra
 			bool arrived)
 {
 	const struct smb2_waiting *waiting = &range->waiting;
+	struct smb2_signing *signing = NULL;
 	int error = EPIPE;
 
 	if (arrived)
@@ -153,7 +158,9 @@ void smb2_write_arrived(struct smb2_connection *connection, const struct smb2_ra
 		if (waiting->invalidates)
 			connection->replies_length += smb2_put_invalidate(
 				connection->replies + connection->replies_length, waiting->token);
-		put_write_response(connection, waiting->header, waiting->length);
+		/* The session may have ended meanwhile: nobody waits for the answer then. */
+		smb2_connection_find_session(connection, waiting->header, &signing);
+		put_write_response(connection, waiting->header, signing, waiting->length);
 	}
 	smb2_open_end(waiting->open, waiting->sequence);
 }

@@ -342,6 +342,9 @@ class Connection:
         """The answer to a request that was begun in C, after what C has sent; `token` must be invalidated."""
         chain = Chain(self, [])
         call = Call(self, Header.parse(header), memoryview(header), chain, invalidate=token)
+        binding = self.bindings.get(call.header.session_id)
+        if call.header.is_signed and binding is not None:
+            call.signer = binding.signer
         chain.replies.append((call, refusal(call, error)))
         asyncio.get_running_loop().call_soon(self.dispatcher.run, chain)
 

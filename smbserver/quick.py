@@ -1,8 +1,8 @@
 """READs and WRITEs that are served in C (csrc/smb2_serve.h): the opens they may touch, and what a connection needs.
 
 1. the first request that names an open admits it, if its data needs nothing but its descriptor; its end withdraws it;
-2. a session that is bound to a connection is served there until its authentication ends, unless its requests must be
-   signed or sealed;
+2. a session that is bound to a connection is served there until its authentication ends, signed with its key there,
+   unless its requests must be sealed;
 3. the channel shows every frame to C first (`smbdirect.shortcut`); what is left comes to `commands/read.py` and
    `commands/write.py` as ever.
 """
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from smbserver.open import Open
     from smbserver.oplock import Caching
     from smbserver.session import Session
+    from smbserver.signing import Signer
 
 INLINE_MAX = SENT_MIN - 1
 """Bytes of payload in a message that C copies; what is longer is cheaper moved from where it lies."""
@@ -140,6 +141,13 @@ class Ranges:
             lib.smb2_ranges_add(self.ranges, memory, piece.offset)
 
 
+def _signing_of(signer: Signer | None) -> Any:
+    """A signer's key as C keeps it, NULL without one; it is Quick's to give away."""
+    if signer is None:
+        return ffi.NULL
+    return lib.smb2_signing_create(signer.algorithm, signer.key, len(signer.key))
+
+
 class Quick:
     """What C needs to serve one connection; the `Shortcut` of its channel."""
 
@@ -163,7 +171,9 @@ class Quick:
     def bind(self, session: Session) -> None:
         """The session is served here, now that the connection has negotiated; again when it ends at another time."""
         quick, connection, window = self._quick, self._connection, self._connection.window
-        if session.signing_required or session.encrypt_data or window is None:
+        signing = _signing_of(connection.bindings[session.id].signer)
+        if session.encrypt_data or window is None or (session.signing_required and not signing):
+            lib.smb2_signing_destroy(signing)
             return
         self._window = window
         quick.window = window.window
@@ -176,7 +186,7 @@ class Quick:
         quick.max_inline = min(INLINE_MAX, max(room - 256, 0))
         quick.large_mtu = connection.large_mtu
         quick.counts_sequences = connection.counts_sequences
-        lib.smb2_connection_add_session(quick, session.id)
+        lib.smb2_connection_add_session(quick, session.id, session.signing_required, signing)
         self._next_end = min(self._next_end, session.ends)
 
     def use(self, ranges: Ranges) -> None:

@@ -10,7 +10,7 @@ import hmac
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from struct import Struct
-from typing import Any
+from typing import Any, ClassVar
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
@@ -33,7 +33,11 @@ _NONCE_CANCEL = 2
 class Signer(ABC):
     """Signs and verifies with one key."""
 
-    __slots__ = ()
+    __slots__ = ("key",)
+    algorithm: ClassVar[SigningAlgorithm]
+
+    def __init__(self, key: bytes) -> None:
+        self.key = key
 
     @abstractmethod
     def sign(self, parts: Iterable[Buffer]) -> bytes:
@@ -50,8 +54,10 @@ class HmacSha256Signer(Signer):
     """HMAC-SHA256, its first 16 bytes: dialects 2.0.2 and 2.1, and 3.1.1 if agreed on."""
 
     __slots__ = ("_keyed",)
+    algorithm = SigningAlgorithm.HMAC_SHA256
 
     def __init__(self, key: bytes) -> None:
+        super().__init__(key)
         self._keyed = hmac.new(key, digestmod="sha256")
 
     def sign(self, parts: Iterable[Buffer]) -> bytes:
@@ -65,8 +71,10 @@ class AesCmacSigner(Signer):
     """AES-128-CMAC (RFC 4493): the 3.x dialects."""
 
     __slots__ = ("_keyed",)
+    algorithm = SigningAlgorithm.AES_CMAC
 
     def __init__(self, key: bytes) -> None:
+        super().__init__(key)
         self._keyed = CMAC(AES(key))
 
     def sign(self, parts: Iterable[Buffer]) -> bytes:
@@ -81,8 +89,10 @@ class AesGmacSigner(Signer):
     """AES-128-GMAC: 3.1.1 if agreed on. The nonce is made of what the header says."""
 
     __slots__ = ("_gcm",)
+    algorithm = SigningAlgorithm.AES_GMAC
 
     def __init__(self, key: bytes) -> None:
+        super().__init__(key)
         self._gcm = AESGCM(key)
 
     def sign(self, parts: Iterable[Buffer]) -> bytes:
@@ -95,9 +105,7 @@ class AesGmacSigner(Signer):
 
 
 _SIGNERS: dict[int, type[HmacSha256Signer] | type[AesCmacSigner] | type[AesGmacSigner]] = {
-    SigningAlgorithm.HMAC_SHA256: HmacSha256Signer,
-    SigningAlgorithm.AES_CMAC: AesCmacSigner,
-    SigningAlgorithm.AES_GMAC: AesGmacSigner,
+    signer.algorithm: signer for signer in (HmacSha256Signer, AesCmacSigner, AesGmacSigner)
 }
 
 

@@ -66,7 +66,7 @@ static inline void served_begin(struct served *served, uint32_t credits)
 	served->connection.large_mtu = served->connection.counts_sequences = true;
 	served->connection.replies = served->replies;
 	served->connection.replies_size = REPLIES;
-	CHECK(smb2_connection_add_session(&served->connection, SESSION));
+	CHECK(smb2_connection_add_session(&served->connection, SESSION, false, NULL));
 }
 
 static inline void served_end(struct served *served)
@@ -163,6 +163,14 @@ static inline size_t put_write_by_rdma(uint8_t *frame, uint64_t id, uint64_t off
 	put_le16(message + SMB2_WRITE_INFO_OFFSET, SMB2_WRITE_REQUEST_END);
 	put_le16(message + SMB2_WRITE_INFO_LENGTH, (uint16_t)(descriptors * 16));
 	return put_descriptors(frame, length, descriptors);
+}
+
+static inline void sign_request(struct smb2_signing *signing, uint8_t *frame, size_t whole)
+{
+	uint8_t *message = frame + 4;
+
+	put_le32(message + SMB2_FLAGS, get_le32(message + SMB2_FLAGS) | SMB2_FLAG_SIGNED);
+	smb2_signing_sign(signing, message, whole - 4);
 }
 
 static inline size_t put_done(uint8_t *frame, uint64_t operation, uint32_t status, uint64_t moved)

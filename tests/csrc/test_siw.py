@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from .test_units import FLAGS, HERE, ROOT, sources
+from .linked import linked
+from .test_units import FLAGS, HERE, ROOT
 
 CAPTURE = ROOT / "tests" / "data" / "siw.pcap.gz"
 PORT = 5445
@@ -61,7 +62,7 @@ def read_stream(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = tmp_path_factory.mktemp("siw") / "read_stream"
     source = HERE / "read_stream.c"
     include = ["-I", str(ROOT / "csrc"), "-I", str(HERE)]
-    command = ["gcc", *FLAGS, *include, str(source), *sources(source), "-o", str(program)]
+    command = ["gcc", *FLAGS, *include, str(source), *linked(source), "-o", str(program)]
     subprocess.run(command, check=True, timeout=180)
     return program
 

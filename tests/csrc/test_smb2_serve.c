@@ -1,4 +1,4 @@
-/* SOURCES: smb2_serve.c smb2_connection.c smb2_request.c smb2_read.c smb2_write.c smb2_opens.c smb2_ranges.c smb2_window.c channel_frames.c */
+/* SOURCES: smb2_serve.c smb2_connection.c smb2_signing_none.c smb2_request.c smb2_read.c smb2_write.c smb2_opens.c smb2_ranges.c smb2_window.c channel_frames.c */
 #include "smb2_requests.h"
 
 static struct served served;
@@ -90,7 +90,7 @@ static void test_what_is_left_to_python(void)
 	served.open->reads = true;
 	smb2_connection_drop_session(&served.connection, SESSION);
 	check_left(SMB2_FLAGS, 0, 4);
-	CHECK(smb2_connection_add_session(&served.connection, SESSION));
+	CHECK(smb2_connection_add_session(&served.connection, SESSION, false, NULL));
 	put_read(frames, 0, 0, 4096);
 	put_le32(frames + 4 + SMB2_FLAGS, SMB2_FLAG_PRIORITY);
 	CHECK(serve(REQUEST) == REQUEST);

@@ -1,7 +1,7 @@
-/* SOURCES: smb2_serve.c smb2_connection.c smb2_request.c smb2_read.c smb2_write.c smb2_opens.c smb2_ranges.c smb2_window.c channel_frames.c */
+/* SOURCES: smb2_serve.c smb2_connection.c smb2_signing.c smb2_request.c smb2_read.c smb2_write.c smb2_opens.c smb2_ranges.c smb2_window.c channel_frames.c -lcrypto */
 /*
- * A stream of frames, each made of three bytes of the input: a READ or WRITE of which one byte may be bent, a DONE, or
- * the end of the open. What is taken leaves replies that are whole frames, inside their memory; ranges and requests
+ * A stream of frames, each made of three bytes of the input: a READ or WRITE, every other one signed, of which one byte
+ * may be bent, a DONE, or the end of the open. What is taken leaves replies that are whole frames, inside their memory; ranges and requests
  * stay in balance.
  */
 #include "smb2_requests.h"
@@ -15,6 +15,7 @@ enum {
 
 static struct served served;
 static uint8_t frame[REQUEST + DATA + 64], data[DATA];
+static const uint8_t key[16] = "a key of no use";
 
 static size_t put_frame(const uint8_t *bytes, uint64_t id)
 {
@@ -66,9 +67,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 {
 	uint64_t id = 0;
 
+	struct smb2_signing *client = smb2_signing_create(SMB2_AES_GMAC, key, sizeof(key));
+
 	served_begin(&served, 100);
+	CHECK(smb2_connection_add_session(&served.connection, SESSION, false,
+					  smb2_signing_create(SMB2_AES_GMAC, key, sizeof(key))));
 	for (; length >= 3; bytes += 3, length -= 3) {
 		size_t whole = put_frame(bytes, id++);
+
+		if (frame[0] == 0 && id % 2)
+			sign_request(client, frame, whole);
 
 		if (bytes[0] & 16)
 			frame[bytes[1] % whole] = bytes[2];
@@ -79,5 +87,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
 	}
 	CHECK(smb2_serve(&served.connection, bytes, length) == 0); /* an end that is no frame */
 	served_end(&served);
+	smb2_signing_destroy(client);
 	return 0;
 }

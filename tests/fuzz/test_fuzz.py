@@ -1,17 +1,16 @@
 """Builds every fuzz target with libFuzzer under the sanitizers and runs it for a moment.
 
-A target is tests/fuzz/fuzz_NAME.c; its first line names the files of csrc/ that it needs, as for
-the C tests.
+A target is tests/fuzz/fuzz_NAME.c, linked as the C tests are.
 """
 
 from __future__ import annotations
 
-import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.csrc.linked import linked
 from tests.effort import FUZZ_SECONDS
 
 HERE = Path(__file__).resolve().parent
@@ -25,14 +24,6 @@ BUILD_SECONDS = 180
 MEMORY_MIB = 1024
 
 
-def sources(target: Path) -> list[str]:
-    """The files of csrc/ that the first line of a target names."""
-    first = target.read_text().split("\n", 1)[0]
-    match = re.fullmatch(r"/\* SOURCES:(.*)\*/", first.strip())
-    assert match, f"{target.name}: the first line must be /* SOURCES: a.c b.c */, it is: {first}"
-    return [str(ROOT / "csrc" / name) for name in match[1].split()]
-
-
 def findings(folder: Path) -> str:
     """The inputs that broke the target, in hexadecimal."""
     inputs = sorted(folder.glob("*-*"))
@@ -43,7 +34,7 @@ def findings(folder: Path) -> str:
 @pytest.mark.parametrize("target", sorted(HERE.glob("fuzz_*.c")), ids=lambda target: target.stem)
 def test_fuzz(target: Path, tmp_path: Path) -> None:
     program = tmp_path / target.stem
-    command = ["clang", *FLAGS, *INCLUDE, str(target), *sources(target), "-o", str(program)]
+    command = ["clang", *FLAGS, *INCLUDE, str(target), *linked(target), "-o", str(program)]
     subprocess.run([*command, "-pthread"], check=True, timeout=BUILD_SECONDS)
     artifacts = tmp_path / "found"
     artifacts.mkdir()

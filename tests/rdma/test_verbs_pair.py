@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rdmaproxy import devices
 from rdmaproxy.adapters import Adapter
-from tests.csrc.test_units import FLAGS, ROOT, sources
+from tests.csrc.linked import linked
+from tests.csrc.test_units import FLAGS, ROOT
 
 PROGRAM = Path(__file__).with_name("verbs_pair.c")
 CYCLES = 200
@@ -19,7 +20,7 @@ def test_verbs_pair(adapter: tuple[devices.Address, Adapter], tmp_path: Path) ->
     include = ["-I", str(ROOT / "csrc"), "-I", str(ROOT / "tests" / "csrc")]
     # Without AddressSanitizer: it does not know what an adapter writes.
     flags = [flag for flag in FLAGS if not flag.startswith(("-fsanitize", "-fno-sanitize"))]
-    command = ["gcc", *flags, *include, str(PROGRAM), *sources(PROGRAM)]
+    command = ["gcc", *flags, *include, str(PROGRAM), *linked(PROGRAM)]
     subprocess.run([*command, "-o", str(program), "-pthread"], check=True, timeout=BUILD_SECONDS)
     run = subprocess.run(
         [str(program), adapter[0].address, str(CYCLES)],

@@ -18,13 +18,17 @@ from hypothesis import strategies as st
 
 from smbserver import client
 from smbserver import quick as quick_path
+from smbserver._smb2 import ffi, lib
 from smbserver.client import Open, Options, Tree
+from smbserver.client.options import DIALECTS
 from smbserver.payload import MAX_WRITTEN
 from smbserver.quick import INLINE_MAX, Quick
 from smbserver.wire.create import OplockLevel
 from smbserver.wire.file_id import FileId
 from smbserver.wire.header import Command, Header, HeaderFlags
 from smbserver.wire.lock import LockElement, LockFlags
+from smbserver.wire.negotiate import Dialect
+from smbserver.wire.negotiate_contexts import SigningAlgorithm
 from smbserver.wire.oplock_break import OplockBreak, parse_break
 from smbserver.wire.read import ReadRequest
 from smbserver.wire.status import NtStatus, StatusError
@@ -34,6 +38,8 @@ from tests.effort import tries
 from .in_process import InProcess, in_loop, serving
 
 CONTENT = bytes(range(251)) * 1000
+SIGNS = bool(ffi.gc(lib.smb2_signing_create(0, bytes(16), 16), lib.smb2_signing_destroy))
+needs_libcrypto = pytest.mark.skipif(not SIGNS, reason="built without libcrypto (libssl-dev)")
 
 
 @contextlib.asynccontextmanager
@@ -56,20 +62,20 @@ def content(folder: Path) -> None:
         (folder / "share" / name).write_bytes(CONTENT)
 
 
-async def answers(file: Open, requests: list[tuple[Header, Request]]) -> list[bytes]:
-    """The responses, without what differs from session to session."""
+async def answer(file: Open, header: Header, request: Request, signed: bool) -> bytes:
+    """The response, without what differs from session to session; the client looks at its signature."""
     session = file.tree.session
-    connection = session.channels[0].connection
-    found = []
-    for header, request in requests:
-        made = dataclasses.replace(header, session_id=session.id, tree_id=file.tree.id)
-        aimed = dataclasses.replace(request, file_id=file.file_id)
-        charge = max(1, -(-length_of(request) // 65536))
-        (sent,) = await connection.send([client.connection.Request(made, (aimed.pack(),), charge)])
-        response = bytearray((await sent.answer).message)
-        response[40:48] = bytes(8)
-        found.append(bytes(response))
-    return found
+    channel = session.channels[0]
+    made = dataclasses.replace(header, session_id=session.id, tree_id=file.tree.id)
+    aimed = dataclasses.replace(request, file_id=file.file_id)
+    charge = max(1, -(-length_of(request) // 65536))
+    (sent,) = await channel.connection.send(
+        [client.connection.Request(made, (aimed.pack(),), charge)],
+        channel.signed if signed else client.connection.PLAIN,
+    )
+    response = bytearray((await sent.answer).message)
+    response[40:64] = bytes(24)
+    return bytes(response)
 
 
 Request = ReadRequest | WriteRequest
@@ -83,7 +89,7 @@ def headers(command: Command) -> st.SearchStrategy[Header]:
     return st.builds(
         Header,
         command=st.just(command),
-        flags=st.sampled_from([0, 0, 0, 0, 0, 0, 0x10, 0x70, 0x10000000, 0x20000000]),
+        flags=st.sampled_from([0, 0, 0, 0, 0, 0, 8, 0x10, 0x70, 0x10000000, 0x20000000]),
         status=st.sampled_from([0, 0, 0, 0xFFFF]),  # 0xFFFF: of a channel before
         process_id=st.integers(0, 0xFFFFFFFF),
     )
@@ -115,25 +121,33 @@ writes = st.builds(
     flags=st.sampled_from([0, 0, 0, 1, 2, 4]),
 )
 requests = st.lists(
-    st.one_of(st.tuples(headers(Command.READ), reads), st.tuples(headers(Command.WRITE), writes)),
+    st.one_of(
+        st.tuples(headers(Command.READ), reads, st.booleans()),
+        st.tuples(headers(Command.WRITE), writes, st.booleans()),
+    ),
     min_size=4,
     max_size=12,
 )
 
 
-async def two_ways(folder: Path, stack: contextlib.AsyncExitStack) -> tuple[Quick, Open, Open]:
+async def two_ways(
+    folder: Path, stack: contextlib.AsyncExitStack, options: Options
+) -> tuple[Quick, Open, Open]:
     """The same content opened in two sessions, whose second one C never serves."""
     running = await stack.enter_async_context(serving(folder))
-    _, quickly, quick = await stack.enter_async_context(opened(running))
-    _, slowly, never = await stack.enter_async_context(opened(running, name="other"))
+    _, quickly, quick = await stack.enter_async_context(opened(running, options))
+    _, slowly, never = await stack.enter_async_context(opened(running, options, "other"))
     never.serve = lambda *_: 0  # type: ignore[method-assign]
     return quick, quickly, slowly
 
 
-def is_simple(header: Header, request: Request, size: int) -> bool:
-    """Whether C must take it; `size` is the file's."""
+def is_simple(header: Header, request: Request, signed: bool, size: int) -> bool:
+    """Whether C must take it; `size` is the file's. What says that it is signed and is not is forged."""
     length = length_of(request)
-    if header.flags & ~HeaderFlags.PRIORITY_MASK or header.status or not 0 < length <= INLINE_MAX:
+    if signed and not SIGNS:
+        return False
+    allowed = HeaderFlags.PRIORITY_MASK | (HeaderFlags.SIGNED if signed else 0)
+    if header.flags & ~allowed or header.status or not 0 < length <= INLINE_MAX:
         return False
     if isinstance(request, ReadRequest):
         return max(request.minimum_count, 1) <= min(length, size - request.offset)
@@ -141,22 +155,24 @@ def is_simple(header: Header, request: Request, size: int) -> bool:
 
 
 @pytest.mark.hypothesis
-def test_c_answers_as_python_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("algorithm", SigningAlgorithm)
+def test_c_answers_as_python_does(tmp_path: Path, algorithm: SigningAlgorithm) -> None:
     content(tmp_path)
+    options = Options(signing_algorithms=(algorithm,))
     with asyncio.Runner() as runner:
         stack = contextlib.AsyncExitStack()
-        quick, quickly, slowly = runner.run(two_ways(tmp_path, stack))
+        quick, quickly, slowly = runner.run(two_ways(tmp_path, stack, options))
         simple = 0
 
         @tries(100)
         @given(requests)
-        def compare(wanted: list[tuple[Header, ReadRequest]]) -> None:
+        def compare(wanted: list[tuple[Header, Request, bool]]) -> None:
             nonlocal simple
-            for header, request in wanted:
+            for one in wanted:
                 size = (tmp_path / "share" / "file").stat().st_size
-                in_c = runner.run(answers(quickly, [(header, request)]))
-                assert in_c == runner.run(answers(slowly, [(header, request)]))
-                simple += is_simple(header, request, size)
+                in_c = runner.run(answer(quickly, *one))
+                assert in_c == runner.run(answer(slowly, *one))
+                simple += is_simple(*one, size)
 
         compare()
         served = quick.statistics().messages_sent
@@ -265,12 +281,37 @@ async def test_who_caches_writes_need_tell_nobody(tmp_path: Path) -> None:
         assert await written_by(quick, alone) == 1
 
 
-@pytest.mark.parametrize("options", [Options(sign=True), Options(encrypt=True)])
 @in_loop
-async def test_protected_sessions_go_by_python(tmp_path: Path, options: Options) -> None:
+async def test_a_sealed_session_goes_by_python(tmp_path: Path) -> None:
     content(tmp_path)
+    options = Options(encrypt=True)
     async with serving(tmp_path) as running, opened(running, options) as (_, file, quick):
         assert await count_of(quick, file) == 0
+
+
+@needs_libcrypto
+@pytest.mark.parametrize("dialect", DIALECTS)
+@in_loop
+async def test_a_session_that_must_be_signed(tmp_path: Path, dialect: Dialect) -> None:
+    content(tmp_path)
+    options = Options(dialects=(dialect,), sign=True)
+    async with serving(tmp_path) as running, opened(running, options) as (_, file, quick):
+        assert await count_of(quick, file) == 1
+        assert await written_by(quick, file) == 1
+
+
+@needs_libcrypto
+@in_loop
+async def test_each_channel_of_a_session_has_its_key(tmp_path: Path) -> None:
+    content(tmp_path)
+    options = Options(sign=True)
+    async with serving(tmp_path) as running, opened(running, options) as (session, file, quick):
+        await session.bind(await running.connection(options))
+        (other,) = (one.quick for one in running.service.connections if one.quick is not quick)
+        before = [one.statistics().messages_sent for one in (quick, other)]
+        await asyncio.gather(file.read(0, 4096), file.read(0, 4096))
+        after = [one.statistics().messages_sent for one in (quick, other)]
+        assert after == [count + 1 for count in before]
 
 
 @in_loop
