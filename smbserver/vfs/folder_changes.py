@@ -186,10 +186,10 @@ class FolderChanges:
         self._walking = asyncio.get_running_loop().call_soon(self._walk)
 
     def _has_changed(self, folder: str) -> bool:
-        """Whether something came, went or was renamed there since the walk began."""
+        """Whether something came, went or was renamed there since the walk began; a time to come was set by hand."""
         fd = open_beneath(self._fd, folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
-            return os.fstat(fd).st_mtime_ns > self._walk_began_ns
+            return self._walk_began_ns < os.fstat(fd).st_mtime_ns <= time.time_ns()
         finally:
             os.close(fd)
 

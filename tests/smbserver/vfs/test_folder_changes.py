@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -163,6 +164,20 @@ def test_a_tree_has_its_limit(
         assert one.take() == [(A, "more")]
     assert "3 are followed, which is the most" in caplog.text
     assert folder_changes._followed == 0
+
+
+def test_a_folder_from_the_future_has_not_changed(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    later = time.time() + 1e6
+    os.utime(tmp_path / "d", (later, later))
+
+    async def work() -> None:
+        with following(tmp_path, tree=True) as one:
+            while one.changes._walking is not None:
+                await asyncio.sleep(0)
+            assert not one.lost
+
+    asyncio.run(work())
 
 
 @pytest.mark.parametrize("change", ["followed", "not yet followed", "renamed"])
