@@ -34,6 +34,7 @@ from smbserver.wire.smb1 import SMB2_002, SMB2_WILDCARD, MultiProtocolNegotiate
 from smbserver.wire.status import NtStatus, StatusError
 
 if TYPE_CHECKING:
+    from smbserver.config import Config
     from smbserver.connection import Connection
     from smbserver.parameters import General
 
@@ -128,31 +129,15 @@ def _agree(
     connection: Connection, request: NegotiateRequest, dialect: Dialect
 ) -> list[NegotiateContext]:
     """Set what was negotiated; the contexts of the response."""
-    config = connection.service.config
-    general = config.general
+    general = connection.service.config.general
     contexts: list[NegotiateContext] = []
-    cipher = 0
-    signing = SigningAlgorithm.HMAC_SHA256
-    capabilities = 0
-    may_encrypt = general.server_smb_encrypt != "off"
-    if dialect >= Dialect.SMB_3_0:
-        signing = SigningAlgorithm.AES_CMAC
-        if general.server_multi_channel_support:
-            capabilities |= request.capabilities & Capabilities.MULTI_CHANNEL
-        if any(share.continuous_availability for share in config.shares.values()):
-            capabilities |= request.capabilities & Capabilities.PERSISTENT_HANDLES
-    if Dialect.SMB_3_0 <= dialect < Dialect.SMB_3_1_1 and may_encrypt:
-        capabilities |= request.capabilities & Capabilities.ENCRYPTION
-        if capabilities & Capabilities.ENCRYPTION:
-            cipher = EncryptionCipher.AES_128_CCM
-    if dialect == Dialect.SMB_3_1_1:
-        cipher, signing, contexts = _agree_contexts(request, may_encrypt)
-    if dialect > Dialect.SMB_2_0_2:
-        capabilities |= Capabilities.LARGE_MTU
-        if general.smb2_leases:
-            capabilities |= Capabilities.LEASING
-            if dialect >= Dialect.SMB_3_0:
-                capabilities |= Capabilities.DIRECTORY_LEASING
+    capabilities = _capabilities(connection.service.config, request.capabilities, dialect)
+    cipher = EncryptionCipher.AES_128_CCM if capabilities & Capabilities.ENCRYPTION else 0
+    signing = SigningAlgorithm.AES_CMAC
+    if dialect < Dialect.SMB_3_0:
+        signing = SigningAlgorithm.HMAC_SHA256
+    elif dialect == Dialect.SMB_3_1_1:
+        cipher, signing, contexts = _agree_contexts(request, general.server_smb_encrypt != "off")
     connection.dialect = dialect
     connection.client_guid = request.client_guid
     connection.client_capabilities = request.capabilities
@@ -169,6 +154,27 @@ def _agree(
     connection.max_read_size = SMALL_IO if small else general.smb2_max_read
     connection.max_write_size = SMALL_IO if small else general.smb2_max_write
     return contexts
+
+
+def _capabilities(config: Config, client: int, dialect: Dialect) -> int:
+    """Server capabilities; some are the answer to the client's own."""
+    own = 0
+    if dialect > Dialect.SMB_2_0_2:
+        own |= Capabilities.LARGE_MTU
+        if config.general.smb2_leases:
+            own |= Capabilities.LEASING
+    if dialect < Dialect.SMB_3_0:
+        return own
+    shared = 0
+    if own & Capabilities.LEASING:
+        own |= Capabilities.DIRECTORY_LEASING
+    if config.general.server_multi_channel_support:
+        shared |= Capabilities.MULTI_CHANNEL
+    if any(share.continuous_availability for share in config.shares.values()):
+        shared |= Capabilities.PERSISTENT_HANDLES
+    if config.general.server_smb_encrypt != "off" and dialect < Dialect.SMB_3_1_1:
+        shared |= Capabilities.ENCRYPTION  # in 3.1.1 the contexts tell
+    return own | shared & client
 
 
 def _agree_contexts(
