@@ -35,6 +35,7 @@
 #ifndef FABRIC_H
 #define FABRIC_H
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -325,6 +326,37 @@ static inline int fabric_revoke(struct fabric_window *window, uint64_t id)
 static inline bool fabric_may_discard(const struct fabric_qp *qp)
 {
 	return qp->fabric->ops->may_discard && qp->fabric->ops->may_discard(qp);
+}
+
+/* What implementations ask of every request. */
+
+static inline bool fabric_region_holds(const struct fabric_region *region, const void *address,
+				       uint64_t length)
+{
+	uintptr_t base, at = (uintptr_t)address;
+
+	if (!region)
+		return false;
+	base = (uintptr_t)region->base;
+	return at >= base && length <= region->length && at - base <= region->length - length;
+}
+
+static inline int fabric_work_check(const struct fabric_qp *qp, const struct fabric_work *work)
+{
+	const struct fabric_limits *limits = &qp->limits;
+	uint64_t length = 0;
+
+	if (work->opcode > FABRIC_READ)
+		return -EINVAL;
+	if (work->sge_count > (work->opcode == FABRIC_READ ? limits->read_sges : limits->send_sges))
+		return -ENOSPC;
+	for (uint32_t i = 0; i < work->sge_count; i++) {
+		if (!fabric_region_holds(work->sges[i].region, work->sges[i].address,
+					 work->sges[i].length))
+			return -EINVAL;
+		length += work->sges[i].length;
+	}
+	return length > limits->transfer_bytes ? -ENOSPC : 0;
 }
 
 /* The implementations. */

@@ -48,14 +48,6 @@ static void deregister_memory(struct fabric_region *region)
 	free(region);
 }
 
-bool memory_inside(const struct fabric_sge *sge)
-{
-	const uint8_t *base = sge->region->base, *address = sge->address;
-
-	return address >= base && sge->length <= sge->region->length &&
-	       (size_t)(address - base) <= sge->region->length - sge->length;
-}
-
 void memory_scatter(const struct fabric_memory_work *work, const uint8_t *bytes)
 {
 	for (uint32_t i = 0; i < work->sge_count; i++) {

@@ -79,7 +79,6 @@ static inline struct memory_qp *memory_of(const struct fabric_qp *qp)
 
 /* fabric_memory.c */
 int memory_refused(struct fabric *fabric);
-bool memory_inside(const struct fabric_sge *sge);
 void memory_scatter(const struct fabric_memory_work *work, const uint8_t *bytes);
 void memory_add_result(struct memory_qp *qp, const struct fabric_completion *completion,
 		       uint32_t releases);

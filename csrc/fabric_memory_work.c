@@ -23,7 +23,7 @@ int memory_post_receive(struct fabric_qp *base, uint64_t id, const struct fabric
 		return error;
 	if (qp->state >= STATE_ENDING)
 		return 0; /* flushed: the owner learns of the end soon */
-	if (!memory_inside(sge))
+	if (!fabric_region_holds(sge->region, sge->address, sge->length))
 		return -EFAULT;
 	if (qp->receive_count == base->limits.receive_queue)
 		return -ENOSPC;
@@ -49,7 +49,8 @@ static int check(const struct memory_qp *qp, const struct fabric_work *first)
 		    (read && !work->signalled))
 			return -EINVAL;
 		for (uint32_t i = 0; i < work->sge_count; i++) {
-			if (!memory_inside(&work->sges[i]))
+			if (!fabric_region_holds(work->sges[i].region, work->sges[i].address,
+						 work->sges[i].length))
 				return -EFAULT;
 			length += work->sges[i].length;
 		}
@@ -109,14 +110,13 @@ int memory_expose(struct fabric_qp *base, struct fabric_region *region, void *ad
 		  size_t length, unsigned access, uint64_t id, struct fabric_window **ret)
 {
 	struct memory_qp *qp = memory_of(base);
-	struct fabric_sge sge = {.address = address, .length = (uint32_t)length, .region = region};
 	struct fabric_completion completion = {.id = id, .opcode = FABRIC_EXPOSE};
 	int error = memory_refused(base->fabric);
 	struct window *window;
 
 	if (error)
 		return error;
-	if (!memory_inside(&sge))
+	if (!fabric_region_holds(region, address, length))
 		return -EFAULT;
 	if (qp->used == base->limits.send_queue && qp->state < STATE_ENDING)
 		return -ENOSPC;

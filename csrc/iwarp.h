@@ -268,7 +268,6 @@ bool iwarp_receive(struct iwarp_qp *qp);       /* as iwarp_deliver */
 int iwarp_register(struct fabric_device *device, void *base, size_t length,
 		   struct fabric_region **ret);
 void iwarp_deregister(struct fabric_region *region);
-bool iwarp_region_holds(const struct fabric_region *region, const void *address, uint64_t length);
 int iwarp_expose(struct fabric_qp *qp, struct fabric_region *region, void *base, size_t length,
 		 unsigned access, uint64_t id, struct fabric_window **ret);
 int iwarp_revoke(struct fabric_window *window, uint64_t id);

@@ -43,16 +43,6 @@ void iwarp_deregister(struct fabric_region *region)
 	free(region);
 }
 
-bool iwarp_region_holds(const struct fabric_region *region, const void *address, uint64_t length)
-{
-	uintptr_t base, at = (uintptr_t)address;
-
-	if (!region)
-		return false;
-	base = (uintptr_t)region->base;
-	return at >= base && at - base <= region->length && length <= region->length - (at - base);
-}
-
 static int table_make_room(struct iwarp_window_table *table)
 {
 	uint32_t room = table->room ? table->room * 2 : WINDOWS_FIRST;
@@ -93,7 +83,7 @@ int iwarp_expose(struct fabric_qp *base_qp, struct fabric_region *region, void *
 
 	if (qp->state != IWARP_ACCEPTED && qp->state != IWARP_ESTABLISHED)
 		return -ENOTCONN;
-	if (!length || length > UINT32_MAX || !iwarp_region_holds(region, base, length) ||
+	if (!length || length > UINT32_MAX || !fabric_region_holds(region, base, length) ||
 	    access & ~(unsigned)(FABRIC_PEER_READS | FABRIC_PEER_WRITES) || !access)
 		return -EINVAL;
 	result = iwarp_completions_reserve(qp, 1);

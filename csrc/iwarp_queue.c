@@ -107,7 +107,7 @@ int iwarp_post_receive(struct fabric_qp *base, uint64_t id, const struct fabric_
 
 	if (qp->state == IWARP_CLOSED || qp->state == IWARP_REQUEST_AWAITED)
 		return -ENOTCONN;
-	if (!iwarp_region_holds(sge->region, sge->address, sge->length))
+	if (!fabric_region_holds(sge->region, sge->address, sge->length))
 		return -EINVAL;
 	if (qp->receive_count >= base->limits.receive_queue)
 		return -ENOSPC;
@@ -155,30 +155,12 @@ static enum fabric_opcode fabric_opcode_of(enum rdmap_opcode opcode)
 	return opcodes[opcode];
 }
 
-static int work_check(const struct iwarp_qp *qp, const struct fabric_work *work)
-{
-	const struct fabric_limits *limits = &qp->base.limits;
-	uint64_t length = 0;
-
-	if (work->opcode > FABRIC_READ)
-		return -EINVAL;
-	if (work->sge_count > (work->opcode == FABRIC_READ ? limits->read_sges : limits->send_sges))
-		return -ENOSPC;
-	for (uint32_t i = 0; i < work->sge_count; i++) {
-		if (!iwarp_region_holds(work->sges[i].region, work->sges[i].address,
-					work->sges[i].length))
-			return -EINVAL;
-		length += work->sges[i].length;
-	}
-	return length > limits->transfer_bytes ? -ENOSPC : 0;
-}
-
 static int works_check(struct iwarp_qp *qp, const struct fabric_work *first)
 {
 	uint32_t count = 0, reads = 0;
 
 	for (const struct fabric_work *work = first; work; work = work->next) {
-		int result = work_check(qp, work);
+		int result = fabric_work_check(&qp->base, work);
 
 		if (result < 0)
 			return result;

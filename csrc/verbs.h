@@ -335,7 +335,6 @@ int verbs_due_add(struct verbs_qp *qp, const struct fabric_completion *completio
 int verbs_register(struct fabric_device *device, void *base, size_t length,
 		   struct fabric_region **ret);
 void verbs_deregister(struct fabric_region *region);
-bool verbs_region_holds(const struct fabric_region *region, const void *address, uint64_t length);
 
 int verbs_expose(struct fabric_qp *qp, struct fabric_region *region, void *base, size_t length,
 		 unsigned access, uint64_t id, struct fabric_window **ret);

@@ -66,13 +66,6 @@ void verbs_deregister(struct fabric_region *base)
 	verbs_device_forget((struct verbs_device *)device);
 }
 
-bool verbs_region_holds(const struct fabric_region *region, const void *address, uint64_t length)
-{
-	uintptr_t base = (uintptr_t)region->base, at = (uintptr_t)address;
-
-	return at >= base && length <= region->length && at - base <= region->length - length;
-}
-
 /* Windows. */
 
 static int remote_access(unsigned access)
@@ -175,7 +168,7 @@ int verbs_expose(struct fabric_qp *base, struct fabric_region *region, void *add
 
 	if (!verbs_may_post(qp))
 		return -ENOTCONN;
-	if (length == 0 || !verbs_region_holds(region, address, length))
+	if (length == 0 || !fabric_region_holds(region, address, length))
 		return -EINVAL;
 	window = window_create(qp);
 	if (!window)

@@ -83,7 +83,7 @@ int verbs_post_receive(struct fabric_qp *base, uint64_t id, const struct fabric_
 
 	if (qp->state >= VERBS_ENDED)
 		return -ENOTCONN;
-	if (!verbs_region_holds(sge->region, sge->address, sge->length))
+	if (!fabric_region_holds(sge->region, sge->address, sge->length))
 		return -EINVAL;
 	if (verbs_ring_used(ring) >= base->limits.receive_queue)
 		return -ENOSPC;
@@ -102,31 +102,13 @@ int verbs_post_receive(struct fabric_qp *base, uint64_t id, const struct fabric_
 	return 0;
 }
 
-static int work_check(const struct verbs_qp *qp, const struct fabric_work *work)
-{
-	const struct fabric_limits *limits = &qp->base.limits;
-	uint64_t length = 0;
-
-	if (work->opcode > FABRIC_READ)
-		return -EINVAL;
-	if (work->sge_count > (work->opcode == FABRIC_READ ? limits->read_sges : limits->send_sges))
-		return -ENOSPC;
-	for (uint32_t i = 0; i < work->sge_count; i++) {
-		if (!verbs_region_holds(work->sges[i].region, work->sges[i].address,
-					work->sges[i].length))
-			return -EINVAL;
-		length += work->sges[i].length;
-	}
-	return length > limits->transfer_bytes ? -ENOSPC : 0;
-}
-
 static int works_check(const struct verbs_qp *qp, const struct fabric_work *first)
 {
 	uint32_t used = verbs_ring_used(&qp->work_ring), reads = qp->reads;
 
 	for (const struct fabric_work *work = first; work; work = work->next) {
 		bool read = work->opcode == FABRIC_READ;
-		int result = work_check(qp, work);
+		int result = fabric_work_check(&qp->base, work);
 
 		if (result < 0)
 			return result;
