@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -52,7 +53,9 @@ def parser() -> argparse.ArgumentParser:
     status.add_argument("-j", "--json", action="store_true", help="as one JSON object")
     status.set_defaults(command=_status)
     capture = commands.add_parser(
-        "capture", parents=[common], help="all SMB Direct messages, for Wireshark, until Ctrl-C"
+        "capture",
+        parents=[common],
+        help="all SMB Direct messages, for Wireshark, until Ctrl-C or SIGTERM",
     )
     capture.add_argument("-w", dest="file", metavar="FILE", default="-", help="pcapng; -: stdout")
     capture.set_defaults(command=_capture)
@@ -122,12 +125,17 @@ def _capture(parsed: argparse.Namespace) -> int:
         file = sys.stdout.buffer
         if parsed.file != "-":
             file = stack.enter_context(open(parsed.file, "wb"))
-        stack.enter_context(contextlib.suppress(KeyboardInterrupt, BrokenPipeError))
+        stack.enter_context(contextlib.suppress(asyncio.CancelledError, BrokenPipeError))
         asyncio.run(_receive_capture(path, file))
     return 0
 
 
 async def _receive_capture(path: str, file: BinaryIO) -> None:
+    """Until a signal cancels it; SIGINT too where whoever started it has it ignored, as shells do in the background."""
+    task = asyncio.current_task()
+    assert task is not None
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(ending, task.cancel)
     proxy = await Proxy.open(path)
     try:
         with await proxy.capture() as sock:
