@@ -6,7 +6,8 @@
  *   2. READ: the data is read, into the reply or into a range of the pool        smb2_read.c
  *      WRITE: the data is written, or fetched first by RDMA Read                 smb2_write.c
  *   3. MessageIds are used, credits are granted                                  smb2_window.c
- *   4. the reply is written behind the others, signed if the request was         smb2_signing.c
+ *   4. the reply is written behind the others, an RDMA_WRITE before it, and is
+ *      signed if the request was                                                 smb2_signing.c
  *   5. a DONE: the range is free again, and a WRITE can be finished
  *
  * Whatever is not as simple as that is left where it stands: it would wait for a disk, it ends with an error, it is

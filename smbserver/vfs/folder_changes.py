@@ -279,6 +279,7 @@ class FolderChanges:
         """Also what was put into a new folder before it could be watched."""
         if self._is_made(path):
             return
+        self._forget_the_long_made()
         self._made[path] = time.monotonic()
         self._tell(_DIR_NAME if is_directory else _NAME, FileAction.ADDED, path)
         if not self._tree or not is_directory or path in self._folders:
@@ -292,13 +293,15 @@ class FolderChanges:
         """Whether it was made a moment ago."""
         return time.monotonic() - self._made.get(path, -math.inf) < MAKING
 
+    def _forget_the_long_made(self) -> None:
+        while self._made and not self._is_made(oldest := next(iter(self._made))):
+            del self._made[oldest]
+
     def _forget_made(self, gone: str) -> None:
-        """What has gone, with all below it, and what was made long ago."""
-        self._made = {
-            path: when
-            for path, when in self._made.items()
-            if self._is_made(path) and path != gone and not path.startswith(f"{gone}/")
-        }
+        """What has gone, with all below it."""
+        self._forget_the_long_made()
+        for path in [one for one in self._made if one == gone or one.startswith(f"{gone}/")]:
+            del self._made[path]
 
     def _told_removed(self, event: Event, path: str) -> None:
         self._tell(_kind(event), FileAction.REMOVED, path)

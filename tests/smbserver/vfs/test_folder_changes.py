@@ -114,6 +114,17 @@ def test_what_is_made_again_is_told_again(tmp_path: Path, away: Callable[[Path],
         assert [path for action, path in one.take() if action == A] == ["a", "a"]
 
 
+def test_what_was_made_long_ago_takes_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_changes, "MAKING", 0)
+    with following(tmp_path) as one:
+        for number in range(100):
+            (tmp_path / str(number)).touch()
+        assert len(one.take()) == 100
+        assert len(one.changes._made) == 1
+
+
 def test_what_was_made_in_a_folder_that_moved_since(tmp_path: Path) -> None:
     with following(tmp_path, tree=True) as one:
         for name in ("b", "c"):
