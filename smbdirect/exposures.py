@@ -67,6 +67,8 @@ class Exposures:
         exposed = frames.Exposed.parse(body)
         if exposed.operation not in self._asked:
             raise frames.Malformed(f"EXPOSED of the unknown operation {exposed.operation}")
+        if exposed.status in frames.OF_THE_END:  # whoever asked is told with the channel's end
+            return
         piece, answer = self._asked.pop(exposed.operation)
         if exposed.status:
             piece.end_transfer()

@@ -73,6 +73,10 @@ STATUS_WORDS: dict[int, str] = {
 }
 
 
+OF_THE_END = frozenset({Status.ENDED, Status.TRANSPORT})
+"""CLOSED follows these, and says why."""
+
+
 class Access(IntFlag):
     """What a peer may do with an exposed range."""
 

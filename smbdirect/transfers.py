@@ -10,7 +10,7 @@ from smbdirect import frames
 from smbdirect.attached_pools import PoolNumbers
 from smbdirect.channel_end import ChannelEnd, TransferFailed
 from smbdirect.close_reason import CloseReason
-from smbdirect.frames import FrameType, Status
+from smbdirect.frames import OF_THE_END, FrameType, Status
 from smbdirect.outgoing import Buffer, Outgoing
 from smbdirect.pool import PoolRange
 from smbdirect.rdma_write import Done, RdmaWrite
@@ -99,6 +99,8 @@ class Transfers:
 
     def done(self, operation: int, status: int, _: int, moved: int) -> None:
         """The members of a DONE frame in their order."""
+        if status in OF_THE_END and operation in self.under_way:
+            return  # whoever waits is told with the channel's end
         transfer = self.under_way.pop(operation, None)
         if transfer is None:
             words = f"the proxy sent DONE of operation {operation}, which is not under way"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from smbdirect import frames
-from smbdirect.channel_end import TransferFailed
+from smbdirect.channel_end import ChannelClosed, TransferFailed
 from smbdirect.frames import Access, FrameType, Status
 from smbdirect.inbox import RECEIVE_QUEUE_MAX
 from smbdirect.pdu import BufferDescriptor
@@ -223,6 +223,42 @@ def test_expose_and_revoke() -> None:
         await revoking
         assert pool.used == 0
         channel.close()
+        pool.close()
+
+    run(story)
+
+
+@pytest.mark.parametrize("status", sorted(frames.OF_THE_END))
+def test_what_the_end_cut_short_fails_as_the_channel_does(status: Status) -> None:
+    """The statuses come before CLOSED; whoever asked goes on with another channel, or learns why."""
+
+    async def story() -> None:
+        channel, peer = pair()
+        pool = await attached(channel, peer)
+        channel.start(lambda _: None, lambda _: None)
+        with pool.allocate(PAGE) as piece:
+            exposing = asyncio.create_task(channel.expose(piece, Access.READ))
+            _, body = await peer.frame()
+            operation = frames.Expose.parse(memoryview(body)).operation
+            await peer.write(frames.Exposed(operation, 0, BufferDescriptor(5, 6, PAGE)).pack())
+            waiting = [
+                asyncio.create_task(channel.revoke(await exposing)),
+                asyncio.create_task(channel.expose(piece, Access.READ)),
+                asyncio.ensure_future(channel.rdma_read(piece, PAGE, bytes(16))),
+            ]
+            read, revoke, expose = [(await peer.frame())[1] for _ in waiting]
+        for operation in (
+            frames.Revoke.parse(memoryview(revoke)).operation,
+            frames.Rdma.parse(FrameType.RDMA_READ, memoryview(read)).operation,
+        ):
+            await peer.write(frames.Done(operation, status, 0).pack())
+        operation = frames.Expose.parse(memoryview(expose)).operation
+        await peer.write(frames.Exposed(operation, status, BufferDescriptor(0, 0, 0)).pack())
+        await peer.write(frames.Closed(3, "the link is down").pack())
+        revoked, *ends = await asyncio.gather(*waiting, return_exceptions=True)
+        assert revoked is None
+        assert [(type(end), str(end)) for end in ends] == [(ChannelClosed, "the link is down")] * 2
+        assert pool.used == 0
         pool.close()
 
     run(story)
