@@ -7,7 +7,7 @@ from typing import Literal
 from smbdirect.control import Proxy
 from smbserver.client.connection import Connection
 from smbserver.client.multichannel import connect_rdma, connect_tcp, discover_and_bind
-from smbserver.client.options import CIPHERS, DIALECTS, SIGNING_ALGORITHMS, Options
+from smbserver.client.options import Options
 from smbserver.client.own_proxy import OwnProxy
 from smbserver.client.session import Session
 from smbserver.client.session_setup import Credentials
@@ -30,24 +30,10 @@ async def connect(
     rdma_port: int = RDMA_PORT,
     rdma_channels: int = 1,
     control: str | None = None,
-    dialects: tuple[int, ...] = DIALECTS,
-    sign: bool = False,
-    encrypt: bool = False,
-    ciphers: tuple[int, ...] = CIPHERS,
-    signing_algorithms: tuple[int, ...] = SIGNING_ALGORITHMS,
     options: Options | None = None,
 ) -> Session:
-    """A session. `control` is the control socket of a proxy; without it a proxy of our own is started.
-
-    `options` replaces the five parameters before it, and says more.
-    """
-    chosen = options or Options(
-        dialects=dialects,
-        sign=sign,
-        encrypt=encrypt,
-        ciphers=ciphers,
-        signing_algorithms=signing_algorithms,
-    )
+    """A session. `control` is the control socket of a proxy; without it a proxy of our own is started."""
+    chosen = options or Options()
     credentials = Credentials(user, password, host)
     own, proxy = await _open_proxy(control) if rdma else (None, None)
     try:

@@ -21,6 +21,7 @@ from smbserver.wire.header import Command, Header, HeaderFlags
 from smbserver.wire.status import NtStatus, StatusError
 from tests.fuzz import smb2_grammar as grammar
 from tests.fuzz.smb2_grammar import Source
+from tests.sessions import connect
 
 PATIENCE = 60.0
 """Seconds until a request must have been answered; a CREATE in a chain waits 35 for an oplock that stays."""
@@ -116,16 +117,9 @@ class Fuzzer:
         self.source.files.clear()
         dialects = DIALECTS if self.rdma or self.source.maybe(0.5) else self.source.pick(OLDER)
         encrypt = dialects is DIALECTS and self.source.maybe(0.2)
-        options = client.Options(client_guid=self.guid, dialects=dialects, encrypt=encrypt)
-        self.session = await client.connect(
-            "127.0.0.1",
-            self.server.port,
-            user=self.server.user,
-            password=self.server.password,
-            rdma=self.rdma,
-            rdma_port=self.server.rdma_port,
-            control=self.server.proxy_path if self.rdma else None,
-            options=options,
+        control = self.server.proxy_path if self.rdma else None
+        self.session = await connect(
+            self.server, control, client_guid=self.guid, dialects=dialects, encrypt=encrypt
         )
         self.seen["sessions"] += 1
         for name, opened in (("share", FOLDERS), ("cached", FILES), ("IPC$", PIPES)):

@@ -24,6 +24,7 @@ from smbserver.vfs.inotify import Inotify
 from smbserver.wire.create import OplockLevel
 from tests.effort import FUZZ_SECONDS
 from tests.fuzz.smb2_client import Fuzzer
+from tests.sessions import connect
 
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "100000" if FUZZ_SECONDS else "4000"))
 SEED = int(os.environ.get("FUZZ_SEED", "0")) or int(time.time())
@@ -98,16 +99,8 @@ async def present(server: OwnServer) -> AsyncIterator[set[int]]:
     async with contextlib.AsyncExitStack() as stack:
         trees = []
         for kind, guid in GUIDS.items():
-            session = await client.connect(
-                "127.0.0.1",
-                server.port,
-                user=server.user,
-                password=server.password,
-                rdma=kind == "rdma",
-                rdma_port=server.rdma_port,
-                control=server.proxy_path,
-                options=client.Options(client_guid=guid),
-            )
+            control = server.proxy_path if kind == "rdma" else None
+            session = await connect(server, control, client_guid=guid)
             await stack.enter_async_context(session)
             trees.append(await session.tree("cached"))
         await open_what_stays_open(*trees)

@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ from smbserver.client.multichannel import discover_and_bind
 from smbserver.own_server import OwnServer, RunningProxy
 from tests.rdma.conftest import Place
 from tests.rdma.resources import resources
+from tests.sessions import connect
 
 BLOCK, BLOCKS = 256 << 10, 8
 PATIENCE = 90.0
@@ -84,22 +85,6 @@ class Load:
         return b"".join(self._block(number) for number in sorted(last, key=lambda n: n % BLOCKS))
 
 
-@contextlib.asynccontextmanager
-async def session_at(
-    served: OwnServer, place: Place, control: str
-) -> AsyncIterator[client.Session]:
-    async with await client.connect(
-        place.address,
-        served.port,
-        user=served.user,
-        password=served.password,
-        rdma=True,
-        rdma_port=served.rdma_port,
-        control=control,
-    ) as session:
-        yield session
-
-
 async def until(condition: Callable[[], Any]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not await asyncio.to_thread(condition):
@@ -132,7 +117,7 @@ async def survived(served: OwnServer, place: Place, control: str, fault: Fault) 
     """The session lives through a fault that ends its RDMA channel."""
     before = resources(("qp", "mr"))
     async with (
-        session_at(served, place, control) as session,
+        await connect(served, control, address=place.address) as session,
         await (await session.tree(served.share)).create("survivor") as file,
     ):
         load = Load(file)
@@ -212,7 +197,7 @@ def test_a_worker_is_killed(served: OwnServer, place: Place, proxy: RunningProxy
     async def story() -> None:
         before = resources(("qp", "mr"))
         with pytest.raises(ChannelClosed):
-            async with session_at(served, place, proxy.control) as session:
+            async with await connect(served, proxy.control, address=place.address) as session:
                 file = await (await session.tree(served.share)).create("victim")
                 load = Load(file)
                 await load.go_on()
@@ -220,7 +205,7 @@ def test_a_worker_is_killed(served: OwnServer, place: Place, proxy: RunningProxy
                 os.kill(told["pid"], signal.SIGKILL)
                 await load.go_on(1 << 30)
         async with (
-            session_at(served, place, proxy.control) as session,
+            await connect(served, proxy.control, address=place.address) as session,
             await (await session.tree(served.share)).create("victim") as file,
         ):
             there = (served.path / "victim").read_bytes()

@@ -8,6 +8,7 @@ import os
 from smbserver import client
 from smbserver.own_server import OwnServer, RunningProxy
 from tests.rdma.conftest import Place
+from tests.sessions import connect
 
 SIZE = 1 << 20
 """Bytes that each channel moves in each direction."""
@@ -17,15 +18,8 @@ DEADLINE = 90.0
 
 
 async def look(served: OwnServer, place: Place, control: str) -> None:
-    async with await client.connect(
-        place.address,
-        served.port,
-        user=served.user,
-        password=served.password,
-        rdma=True,
-        rdma_port=served.rdma_port,
-        rdma_channels=CHANNELS,
-        control=control,
+    async with await connect(
+        served, control, rdma_channels=CHANNELS, address=place.address
     ) as session:
         offered = await client.interfaces(session)
         capable = [str(one.address) for one in offered if one.rdma_capable]

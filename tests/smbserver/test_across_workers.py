@@ -18,22 +18,13 @@ from smbserver.wire.lock import LockElement, LockFlags
 from smbserver.wire.negotiate import Dialect
 from smbserver.wire.negotiate_contexts import SigningAlgorithm
 from smbserver.wire.status import NtStatus, StatusError
+from tests.sessions import connect
 from tests.smbserver.in_process import in_loop
 
 READ, WRITE, DELETE = 0x00120089, 0x00120116, 0x00010000
 ATTRIBUTES = 0x00000080
 NOTHING = ShareAccess(0)
 ALL = ShareAccess.READ | ShareAccess.WRITE | ShareAccess.DELETE
-
-
-async def connect(server: OwnServer, guid: bytes, **options: Any) -> client.Session:
-    return await client.connect(
-        "127.0.0.1",
-        server.port,
-        user=server.user,
-        password=server.password,
-        options=client.Options(client_guid=guid * 16, **options),
-    )
 
 
 def lock(
@@ -57,7 +48,7 @@ async def refused(status: NtStatus, tree: client.Tree, name: str, **wanted: Any)
 
 @in_loop
 async def test_share_modes(server: OwnServer) -> None:
-    async with await connect(server, b"A") as mine, await connect(server, b"B") as other:
+    async with await connect(server) as mine, await connect(server) as other:
         here, there = await mine.tree(server.share), await other.tree(server.share)
         held = await here.create("modes", access=READ, share=ShareAccess.READ)
         await refused(NtStatus.SHARING_VIOLATION, there, "modes", access=WRITE, share=ALL)
@@ -73,7 +64,7 @@ async def test_share_modes(server: OwnServer) -> None:
 
 @in_loop
 async def test_the_last_to_close_deletes(server: OwnServer) -> None:
-    async with await connect(server, b"A") as mine, await connect(server, b"B") as other:
+    async with await connect(server) as mine, await connect(server) as other:
         here, there = await mine.tree(server.share), await other.tree(server.share)
         held = await here.create("doomed", access=READ, share=ALL)
         deleting = await there.create(
@@ -89,7 +80,7 @@ async def test_the_last_to_close_deletes(server: OwnServer) -> None:
 
 @in_loop
 async def test_locks(server: OwnServer) -> None:
-    async with await connect(server, b"A") as mine, await connect(server, b"B") as other:
+    async with await connect(server) as mine, await connect(server) as other:
         here = await (await mine.tree(server.share)).create("locks")
         there = await (await other.tree(server.share)).create("locks")
         await here.write(0, bytes(100))
@@ -121,7 +112,7 @@ async def test_locks(server: OwnServer) -> None:
 
 @in_loop
 async def test_who_waits_for_a_range_gets_it_when_it_is_free(server: OwnServer) -> None:
-    async with await connect(server, b"A") as mine, await connect(server, b"B") as other:
+    async with await connect(server) as mine, await connect(server) as other:
         here = await (await mine.tree(server.share)).create("waited for")
         there = await (await other.tree(server.share)).create("waited for")
         for give_back in (lambda: unlock(here, 0, 10), here.close):
@@ -137,9 +128,9 @@ async def test_who_waits_for_a_range_gets_it_when_it_is_free(server: OwnServer) 
 
 @in_loop
 async def test_a_previous_session_of_another_worker_ends_first(server: OwnServer) -> None:
-    mine = await connect(server, b"A")
+    mine = await connect(server)
     here = await (await mine.tree(server.share)).create("before", share=NOTHING)
-    connection = await connect_tcp("127.0.0.1", server.port, client.Options(client_guid=b"B" * 16))
+    connection = await connect_tcp("127.0.0.1", server.port, client.Options())
     async with client.Session(connection, mine.credentials) as again:
         await again.set_up(connection, previous_session_id=mine.id)
         file = await (await again.tree(server.share)).create("before", share=NOTHING)
@@ -163,10 +154,8 @@ async def test_a_binding_is_answered_by_the_owner_of_the_session(
     server: OwnServer, dialects: tuple[Dialect, ...], status: NtStatus
 ) -> None:
     algorithms = (SigningAlgorithm.AES_CMAC,)
-    async with await connect(server, b"A", signing_algorithms=algorithms) as mine:
-        options = client.Options(
-            client_guid=b"C" * 16, dialects=dialects, signing_algorithms=algorithms
-        )
+    async with await connect(server, signing_algorithms=algorithms) as mine:
+        options = client.Options(dialects=dialects, signing_algorithms=algorithms)
         connection = await connect_tcp("127.0.0.1", server.port, options)
         with pytest.raises(StatusError) as caught:
             await mine.bind(connection)
@@ -183,7 +172,7 @@ async def test_a_binding_is_answered_by_the_owner_of_the_session(
 
 @in_loop
 async def test_a_killed_worker_holds_nothing(server: OwnServer) -> None:
-    mine, other = await connect(server, b"A"), await connect(server, b"B")
+    mine, other = await connect(server), await connect(server)
     here, there = await mine.tree(server.share), await other.tree(server.share)
     await here.create("orphan", access=READ | WRITE, share=NOTHING)
     locked = await here.create("locked by an orphan", share=ALL)
@@ -193,7 +182,7 @@ async def test_a_killed_worker_holds_nothing(server: OwnServer) -> None:
     await other.channels[0].connection.next_pending()
     await refused(NtStatus.SHARING_VIOLATION, there, "orphan", access=READ, share=ALL)
     pids = {one["client_guid"]: one["pid"] for one in server.status()["sessions"]}
-    os.kill(pids[(b"A" * 16).hex()], signal.SIGKILL)
+    os.kill(pids[mine.options.client_guid.hex()], signal.SIGKILL)
     await mine.channels[0].connection.channel.wait_closed()  # from here on, and not a moment later
     file = await there.create("orphan", access=READ, share=ALL, disposition=CreateDisposition.OPEN)
     await file.close()

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from smbserver import client, config
+from smbserver import config
 from smbserver.control import Refused, ask
 from smbserver.own_server import OwnServer
 from smbserver.wire.status import NtStatus, StatusError
+from tests.sessions import connect
 from tests.smbserver.in_process import in_loop
-from tests.smbserver.test_processes import connect, until
+from tests.smbserver.test_processes import until
 
 SIZE = 32 << 20
 
@@ -87,15 +88,7 @@ async def test_thousands_of_open_files_are_told(server: OwnServer) -> None:
 
 @in_loop
 async def test_rdma_channels_show_credits(server: OwnServer) -> None:
-    async with await client.connect(
-        "127.0.0.1",
-        server.port,
-        user=server.user,
-        password=server.password,
-        rdma=True,
-        rdma_port=server.rdma_port,
-        control=server.proxy_path,
-    ):
+    async with await connect(server, server.proxy_path):
         (described,) = await told(server)
         assert described["why_not_rdma"] == ""
         found = {one["transport"]: one["credits"] for one in described["channels"]}

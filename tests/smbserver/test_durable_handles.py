@@ -28,6 +28,7 @@ from smbserver.wire.create_contexts import (
 from smbserver.wire.lock import LockElement, LockFlags
 from smbserver.wire.status import NtStatus, StatusError
 from tests.conformance.accounts import accounts
+from tests.sessions import connect
 from tests.smbserver.in_process import in_loop
 
 GUID, OTHER = b"D" * 16, b"E" * 16
@@ -81,14 +82,7 @@ class Server:
             os.kill(self._process.pid, signal.SIGCONT)
 
     async def connect(self, guid: bytes = GUID) -> client.Session:
-        made = self.made
-        return await client.connect(
-            "127.0.0.1",
-            made.port,
-            user=made.user,
-            password=made.password,
-            options=client.Options(client_guid=guid),
-        )
+        return await connect(self.made, client_guid=guid)
 
     async def tree(self, guid: bytes = GUID) -> client.Tree:
         return await (await self.connect(guid)).tree(self.made.share)

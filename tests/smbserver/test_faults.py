@@ -24,6 +24,7 @@ from smbserver.own_server import OwnServer, RunningProxy
 from smbserver.wire.header import Header
 from smbserver.wire.negotiate import Dialect, NegotiateRequest
 from tests.rdmaproxy.running import held
+from tests.sessions import connect
 
 MIB = 1 << 20
 PATIENCE = 90.0
@@ -45,21 +46,6 @@ async def until(true: Callable[[], Awaitable[Any]]) -> Any:
     while not (found := await true()):
         await asyncio.sleep(0.05)
     return found
-
-
-async def connect(
-    server: OwnServer, proxy: RunningProxy, guid: bytes, *, rdma: bool = True
-) -> client.Session:
-    return await client.connect(
-        "127.0.0.1",
-        server.port,
-        user=server.user,
-        password=server.password,
-        rdma=rdma,
-        rdma_port=server.rdma_port,
-        control=proxy.control,
-        options=client.Options(client_guid=guid * 16),
-    )
 
 
 async def moves(session: client.Session, server: OwnServer, name: str, data: bytes) -> None:
@@ -108,7 +94,7 @@ def test_a_worker_killed_in_the_middle_of_rdma(server: OwnServer, proxy: Running
     async def story() -> None:
         pid = server.status()["proxy_pid"]
         looking = await Proxy.open(server.proxy_path)
-        survivor = await connect(server, proxy, b"s")
+        survivor = await connect(server, proxy.control, client_guid=b"s" * 16)
         await moves(survivor, server, "survivor", bytes(MIB))
 
         async def now() -> tuple[Any, ...]:
@@ -116,7 +102,7 @@ def test_a_worker_killed_in_the_middle_of_rdma(server: OwnServer, proxy: Running
 
         before = await now()
         for _ in range(3):
-            victim = await connect(server, proxy, b"v")
+            victim = await connect(server, proxy.control, client_guid=b"v" * 16)
             churning = asyncio.create_task(churn(victim, server, "victim"))
             while victim.statistics().written_by_rdma < 2 * BLOCK:
                 await asyncio.sleep(0)
@@ -135,7 +121,7 @@ def test_a_worker_killed_in_the_middle_of_rdma(server: OwnServer, proxy: Running
         moved = survivor.statistics()
         assert moved.inline == 0
         assert moved.written_by_rdma == 3 * 64 * MIB + MIB
-        again = await connect(server, proxy, b"v")
+        again = await connect(server, proxy.control, client_guid=b"v" * 16)
         await moves(again, server, "victim", os.urandom(MIB))
         for session in (again, survivor):
             await session.close()
@@ -149,7 +135,7 @@ def test_a_proxy_killed_in_the_middle_of_rdma(server: OwnServer, proxy: RunningP
 
     async def story() -> None:
         told = server.status()
-        session = await connect(server, proxy, b"p")
+        session = await connect(server, proxy.control, client_guid=b"p" * 16)
         moving = asyncio.create_task(moves(session, server, "file", os.urandom(128 * MIB)))
         while session.statistics().written_by_rdma < 2 * BLOCK:
             await asyncio.sleep(0)
@@ -199,7 +185,7 @@ def test_a_thousand_silent_connections_and_fifty_that_trickle(
     async def story() -> None:
         told = server.status()
         pid = told["pid"]
-        session = await connect(server, proxy, b"o")
+        session = await connect(server, proxy.control, client_guid=b"o" * 16)
         before, resident = descriptors(pid), memory(pid)
         silent = [stack.enter_context(socket.socket()) for _ in range(SILENT)]
         for sock in silent:
@@ -218,7 +204,7 @@ def test_a_thousand_silent_connections_and_fifty_that_trickle(
             return refused == SILENT + TRICKLERS and descriptors(pid) <= before
 
         await until(gone)
-        another = await connect(server, proxy, b"n", rdma=False)
+        another = await connect(server, client_guid=b"n" * 16)
         for one in (another, session):
             await one.close()
 

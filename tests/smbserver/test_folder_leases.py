@@ -29,6 +29,7 @@ from smbserver.wire.oplock_break import (
     LeaseBreakNotification,
     parse_break,
 )
+from tests.sessions import connect
 from tests.smbserver.in_process import in_loop, serving
 
 KEY, CHILD = b"k" * 16, b"c" * 16
@@ -204,13 +205,7 @@ async def test_a_handle_that_is_only_kept_does_not_keep_what_is_deleted(
 async def test_across_workers(server: OwnServer) -> None:
     trees = []
     for guid in (b"f" * 16, b"g" * 16):
-        session = await client.connect(
-            "127.0.0.1",
-            server.port,
-            user=server.user,
-            password=server.password,
-            options=client.Options(client_guid=guid),
-        )
+        session = await connect(server, client_guid=guid)
         trees.append(await session.tree(server.share))
     one, two = trees
     async with await one.create(

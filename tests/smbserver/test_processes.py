@@ -21,22 +21,13 @@ import pytest
 from smbserver import client, config, own_server
 from smbserver.own_server import OwnServer
 from smbserver.wire.negotiate import Dialect
+from tests.sessions import connect
 from tests.smbserver.in_process import in_loop
 
 PATIENCE = 20.0
 """Seconds until something must have happened."""
 
 RDMA_LIBRARIES = ("libibverbs", "librdmacm")
-
-
-async def connect(server: OwnServer, **options: Any) -> client.Session:
-    return await client.connect(
-        "127.0.0.1",
-        server.port,
-        user=server.user,
-        password=server.password,
-        options=client.Options(**options),
-    )
 
 
 @pytest.fixture(autouse=True)
@@ -130,15 +121,7 @@ async def test_a_killed_worker_costs_its_client_only(server: OwnServer) -> None:
 
 @in_loop
 async def test_no_rdma_library_is_mapped(server: OwnServer) -> None:
-    async with await client.connect(
-        "127.0.0.1",
-        server.port,
-        user=server.user,
-        password=server.password,
-        rdma=True,
-        rdma_port=server.rdma_port,
-        control=server.proxy_path,
-    ) as session:
+    async with await connect(server, server.proxy_path) as session:
         tree = await session.tree(server.share)
         async with await tree.create("by rdma") as file:
             await file.write(0, bytes(1 << 20))

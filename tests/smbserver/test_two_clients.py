@@ -31,6 +31,7 @@ from smbserver.wire.oplock_break import (
 )
 from smbserver.wire.status import NtStatus, StatusError
 from tests.effort import examples
+from tests.sessions import connect
 from tests.smbserver.sharing_model import DELETE, READ, WRITE, Break, H, Handle, Model, R, W
 
 RIGHTS = {READ: 0x00120089, WRITE: 0x00120116, DELETE: 0x00010080}
@@ -110,13 +111,7 @@ class TwoClients(RuleBasedStateMachine):
         return self.loop.run_until_complete(asyncio.wait_for(what, 3 * PATIENCE))
 
     async def _connect(self, guid: bytes) -> Caching:
-        session = await client.connect(
-            "127.0.0.1",
-            self.server.port,
-            user=self.server.user,
-            password=self.server.password,
-            options=client.Options(client_guid=guid),
-        )
+        session = await connect(self.server, client_guid=guid)
         return Caching(session, await session.tree(self.server.share), guid)
 
     def teardown(self) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from smbdirect.channel_end import ChannelClosed
 from smbdirect.frames import Access
-from smbserver.client import NoRdma, Open, Options, Session, bind_tcp, connect, interfaces
+from smbserver import client
+from smbserver.client import NoRdma, Open, Session, bind_tcp, interfaces
 from smbserver.client.exposure import expose
 from smbserver.client.multichannel import discover_and_bind
 from smbserver.client.options import DIALECTS
@@ -22,27 +23,13 @@ from smbserver.wire.negotiate import Dialect
 from smbserver.wire.rdma_channel import RdmaChannel
 from smbserver.wire.read import ReadRequest
 from smbserver.wire.status import NtStatus, StatusError
+from tests.sessions import connect
 
 MIB = 1 << 20
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(work, 60))
-
-
-async def open_session(
-    server: OwnServer, proxy: RunningProxy, *, rdma: Any = True, **wishes: Any
-) -> Session:
-    return await connect(
-        "127.0.0.1",
-        server.port,
-        user=server.user,
-        password=server.password,
-        rdma=rdma,
-        rdma_port=server.rdma_port,
-        control=proxy.control,
-        options=Options(**wishes),
-    )
 
 
 async def open_file(session: Session, server: OwnServer, name: str) -> Open:
@@ -62,7 +49,7 @@ def test_payload_is_placed(
 ) -> None:
     async def work() -> None:
         wishes = {"dialects": (dialect,), "descriptors_per_request": descriptors}
-        async with await open_session(server, proxy, **wishes) as session:
+        async with await connect(server, proxy.control, **wishes) as session:
             assert [channel.is_rdma for channel in session.channels] == [False, True]
             async with await open_file(session, server, "placed") as file:
                 await write_and_read(file, 3 * MIB + 12345)
@@ -78,7 +65,7 @@ def test_with_and_without_invalidation(
     server: OwnServer, proxy: RunningProxy, kind: RdmaChannel
 ) -> None:
     async def work() -> None:
-        async with await open_session(server, proxy, rdma_channel=kind) as session:
+        async with await connect(server, proxy.control, rdma_channel=kind) as session:
             async with await open_file(session, server, "kinds") as file:
                 for _ in range(20):
                     await write_and_read(file, 100_000)
@@ -89,7 +76,7 @@ def test_with_and_without_invalidation(
 
 def test_small_payload_stays_inline(server: OwnServer, proxy: RunningProxy) -> None:
     async def work() -> None:
-        async with await open_session(server, proxy, rdma_threshold=5000) as session:
+        async with await connect(server, proxy.control, rdma_threshold=5000) as session:
             async with await open_file(session, server, "small") as file:
                 await write_and_read(file, 4000)
                 assert session.statistics().by_rdma == 0
@@ -104,7 +91,7 @@ def test_protected_payload_stays_inline(
     server: OwnServer, proxy: RunningProxy, protection: dict[str, bool]
 ) -> None:
     async def work() -> None:
-        async with await open_session(server, proxy, **protection) as session:
+        async with await connect(server, proxy.control, **protection) as session:
             async with await open_file(session, server, "protected") as file:
                 await write_and_read(file, 2 * MIB)
             counted = session.statistics()
@@ -116,7 +103,7 @@ def test_protected_payload_stays_inline(
 
 def test_a_session_that_begins_on_rdma(server: OwnServer, proxy: RunningProxy) -> None:
     async def work() -> None:
-        async with await open_session(server, proxy, rdma="only", spnego=False) as session:
+        async with await connect(server, proxy.control, rdma="only", spnego=False) as session:
             assert [channel.is_rdma for channel in session.channels] == [True]
             async with await open_file(session, server, "first") as file:
                 await write_and_read(file, MIB)
@@ -129,7 +116,7 @@ def test_a_file_is_read_on_another_channel_than_it_was_opened(
     server: OwnServer, proxy: RunningProxy
 ) -> None:
     async def work() -> None:
-        async with await open_session(server, proxy) as session:
+        async with await connect(server, proxy.control) as session:
             tcp, rdma = session.channels
             async with await open_file(session, server, "both") as file:
                 with await session.buffer(MIB) as piece:
@@ -150,7 +137,7 @@ def test_errors_of_rdma_requests_leave_the_channel_alive(
     """Each error must take the invalidation along, else the second request would meet the first's token."""
 
     async def work() -> None:
-        async with await open_session(server, proxy) as session:
+        async with await connect(server, proxy.control) as session:
             file = await open_file(session, server, "errors")
             await write_and_read(file, 100_000)
             await file.close()
@@ -171,7 +158,7 @@ def test_the_session_goes_on_over_tcp_when_the_rdma_channel_ends(
     server: OwnServer, proxy: RunningProxy
 ) -> None:
     async def work() -> None:
-        async with await open_session(server, proxy) as session:
+        async with await connect(server, proxy.control) as session:
             _, rdma = session.channels
             async with await open_file(session, server, "survives") as file:
                 # More than is in flight at a time: when the first block is there, others are under way.
@@ -194,7 +181,7 @@ def test_the_session_goes_on_over_tcp_when_the_rdma_channel_ends(
 
 def test_a_cancelled_read_gives_its_memory_back(server: OwnServer, proxy: RunningProxy) -> None:
     async def work() -> None:
-        async with await open_session(server, proxy) as session:
+        async with await connect(server, proxy.control) as session:
             async with await open_file(session, server, "cancelled") as file:
                 await write_and_read(file, MIB)
                 for _ in range(5):
@@ -218,8 +205,8 @@ def test_a_descriptor_out_of_bounds_costs_its_channel_alone(
 
     async def work() -> None:
         async with (
-            await open_session(server, proxy) as other,
-            await open_session(server, proxy) as session,
+            await connect(server, proxy.control) as other,
+            await connect(server, proxy.control) as session,
         ):
             _, rdma = session.channels
             async with await open_file(session, server, "bounds") as file:
@@ -254,7 +241,7 @@ def test_descriptors_that_do_not_cover_the_length_are_refused(
     server: OwnServer, proxy: RunningProxy
 ) -> None:
     async def work() -> None:
-        async with await open_session(server, proxy) as session:
+        async with await connect(server, proxy.control) as session:
             _, rdma = session.channels
             async with await open_file(session, server, "short") as file:
                 await write_and_read(file, 100_000)
@@ -279,7 +266,7 @@ def test_descriptors_that_do_not_cover_the_length_are_refused(
 
 def test_descriptors_on_a_tcp_channel_are_refused(server: OwnServer, proxy: RunningProxy) -> None:
     async def work() -> None:
-        async with await open_session(server, proxy) as session:
+        async with await connect(server, proxy.control) as session:
             tcp, rdma = session.channels
             async with await open_file(session, server, "refused") as file:
                 await write_and_read(file, 10_000)
@@ -301,7 +288,7 @@ def test_interfaces_name_the_address_twice(server: OwnServer, proxy: RunningProx
     """Once for TCP and once for RDMA, with one index: clients take either kind."""
 
     async def work() -> None:
-        async with await open_session(server, proxy, rdma=False) as session:
+        async with await connect(server, proxy.control, rdma=False) as session:
             offered = await interfaces(session)
             kinds = {one.rdma_capable for one in offered if str(one.address) == "127.0.0.1"}
             assert kinds == {False, True}
@@ -313,7 +300,7 @@ def test_interfaces_name_the_address_twice(server: OwnServer, proxy: RunningProx
 def test_no_rdma_tells_what_was_tried(server: OwnServer, proxy: RunningProxy) -> None:
     async def work() -> None:
         with pytest.raises(NoRdma, match=r"127\.0\.0\.1 port 1"):
-            await connect(
+            await client.connect(
                 "127.0.0.1",
                 server.port,
                 user=server.user,
@@ -328,7 +315,7 @@ def test_no_rdma_tells_what_was_tried(server: OwnServer, proxy: RunningProxy) ->
 
 def test_a_proxy_of_ones_own(server: OwnServer) -> None:
     async def work() -> None:
-        session = await connect(
+        session = await client.connect(
             "127.0.0.1",
             server.port,
             user=server.user,
@@ -348,7 +335,7 @@ def test_a_proxy_of_ones_own(server: OwnServer) -> None:
 
 def test_a_lost_session_says_so(server: OwnServer, proxy: RunningProxy) -> None:
     async def work() -> None:
-        session = await open_session(server, proxy)
+        session = await connect(server, proxy.control)
         file = await open_file(session, server, "lost")
         await bind_tcp(session, "127.0.0.1", server.port)
         for channel in list(session.channels):
