@@ -50,7 +50,7 @@ _PROTECTED = int(ControlFlags.DACL_PROTECTED)
 @functools.lru_cache(maxsize=1024)
 def token_of(user: User) -> frozenset[Sid]:
     """All the SIDs of a user."""
-    identity = identity_of(user.uid)
+    identity = identity_of(user.uid, user.gid)
     sids = {unix_user(user.uid), EVERYONE, NETWORK, BUILTIN_USERS, unix_group(identity.gid)}
     sids.update(unix_group(gid) for gid in identity.groups)
     if not (user.guest or user.anonymous):

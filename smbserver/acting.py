@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def acting_for(tree: Tree | None) -> Identity:
-    """The identity of a tree connect: that of its session's user, or of whom `force user` names."""
+    """The identity of a tree connect: that of its session's user, or of whom the share forces."""
     if tree is None:
         return SERVER
     user = tree.user
-    return identity_of(user.uid) if user is not None else SERVER
+    return identity_of(user.uid, user.gid) if user is not None else SERVER
 
 
 def as_user(serve: Callable[[Call], Reply]) -> Callable[[Call], Reply]:

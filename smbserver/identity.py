@@ -73,15 +73,16 @@ _current = SERVER
 
 
 @functools.lru_cache(maxsize=1024)
-def identity_of(uid: int) -> Identity:
-    """Of a Unix user; the server's own where it cannot act as others, or need not."""
-    if os.geteuid() != 0 or uid == 0:
+def identity_of(uid: int, gid: int | None = None) -> Identity:
+    """Of a Unix user, whose group is `gid` if given; the server's own where it cannot act as others, or need not."""
+    if os.geteuid() != 0 or (uid == 0 and gid is None):
         return SERVER
     try:
         user = pwd.getpwuid(uid)
     except KeyError:
-        return Identity(uid, NOBODY, ())
-    return Identity(uid, user.pw_gid, tuple(os.getgrouplist(user.pw_name, user.pw_gid)))
+        return Identity(uid, NOBODY if gid is None else gid, ())
+    groups = tuple(os.getgrouplist(user.pw_name, user.pw_gid))
+    return Identity(uid, user.pw_gid if gid is None else gid, groups)
 
 
 def user_id(name: str) -> int:

@@ -201,6 +201,13 @@ class Share:
         "The Unix user as whom everybody acts in the share, where the server runs as root. Who may connect is "
         "decided before.",
     )
+    force_group: str = parameter(
+        text,
+        "",
+        "The Unix group that everybody has in the share, new files too, where the server runs as root. +NAME: only who "
+        "is a member of it anyway.",
+        "group",
+    )
     read_list: tuple[str, ...] = parameter(
         names, (), "Who may only read, whatever `read only` says."
     )
@@ -316,7 +323,6 @@ LIMITING = frozenset(
     {
         "access based share enum",
         "follow symlinks",
-        "force group",
         "hide unwriteable files",
         "ntlm auth",
         "preexec close",

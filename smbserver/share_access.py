@@ -5,6 +5,7 @@ A member of a list of users is a name of an account, or, with @ or + in front, o
 
 from __future__ import annotations
 
+import dataclasses
 import grp
 import os
 import pwd
@@ -59,15 +60,32 @@ def _is_in_group(user: User, group: str) -> bool:
     return gid in os.getgrouplist(account.pw_name, account.pw_gid)
 
 
-def forced_user(share: Share) -> User | None:
-    """The Unix user as whom everybody acts in the share; None: each as oneself."""
-    if not share.force_user:
-        return None
+def forced_user(share: Share, user: User) -> User | None:
+    """As whom the user acts in the share, where its `force user` or `force group` say so; None: as oneself."""
+    forced = _unix_user(share) if share.force_user else user
+    if share.force_group:
+        forced = _in_group(share, forced)
+    return forced if forced is not user else None
+
+
+def _unix_user(share: Share) -> User:
     try:
         return User(share.force_user, pwd.getpwnam(share.force_user).pw_uid)
     except KeyError:
         words = f"[{share.name}] force user = {share.force_user}: the system knows no such user"
         raise StatusError(NtStatus.NO_SUCH_USER, words=words) from None
+
+
+def _in_group(share: Share, user: User) -> User:
+    """The user with the forced group, which with + in front is only its members'."""
+    name = share.force_group.lstrip("+")
+    if name != share.force_group and not _is_in_group(user, name):
+        return user
+    try:
+        return dataclasses.replace(user, gid=grp.getgrnam(name).gr_gid)
+    except KeyError:
+        words = f"[{share.name}] force group = {name}: the system knows no such group"
+        raise StatusError(NtStatus.NO_SUCH_GROUP, words=words) from None
 
 
 def take_place(store: Store, share: Share, number: int) -> Callable[[], object] | None:

@@ -7,10 +7,11 @@ configuration can be used, 1 it cannot or what was asked for is not in it, 2 wro
 from __future__ import annotations
 
 import argparse
+import grp
 import os
 import pwd
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 
 from smbserver import hosts
@@ -114,16 +115,18 @@ def _beyond_the_file(config: Config) -> Iterator[str]:
     for share in config.shares.values():
         if share.path and not os.path.isdir(share.path):
             yield f"[{share.name}]: path = {share.path} is not a folder that can be reached"
-        if share.force_user and not _is_known(share.force_user):
+        if share.force_user and not _is_known(pwd.getpwnam, share.force_user):
             yield f"[{share.name}]: force user = {share.force_user}: the system knows no such user"
+        if share.force_group and not _is_known(grp.getgrnam, share.force_group.lstrip("+")):
+            yield f"[{share.name}]: force group = {share.force_group}: the system knows no such group"
         for member in (*share.hosts_allow, *share.hosts_deny):
             if not hosts.is_understood(member):
                 yield f"[{share.name}]: {member} matches nobody: names of hosts are not looked up"
 
 
-def _is_known(user: str) -> bool:
+def _is_known(find: Callable[[str], object], name: str) -> bool:
     try:
-        pwd.getpwnam(user)
+        find(name)
     except KeyError:
         return False
     return True

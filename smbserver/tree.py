@@ -29,7 +29,7 @@ class Tree:
     encrypt_data: bool = False
     """Unencrypted requests are refused."""
     forced_user: User | None = None
-    """Whom `force user` names; None: everybody acts as oneself."""
+    """As whom `force user` and `force group` let everybody act; None: as oneself."""
     on_close: Callable[[], object] | None = None
     """Gives back the place among the share's connections."""
 

@@ -16,3 +16,5 @@ class User:
     guest: bool = False
     anonymous: bool = False
     """Somebody who did not say who he is; only a session that somebody else has set up can become his."""
+    gid: int | None = None
+    """The Unix group that the share forces; None: the account's own."""

@@ -55,7 +55,7 @@ def serve(call: Call) -> Reply:
         _open(share),
         access,
         encrypt,
-        share_access.forced_user(share),
+        share_access.forced_user(share, session.user),
     )
     place = session.id << 32 | tree.id
     tree.on_close = share_access.take_place(connection.service.store, share, place)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from smbserver import lease, locks, share_modes, vfs
+from smbserver import lease, locks, share_access, share_modes, vfs
 from smbserver.durable.app_instance import AppInstances
 from smbserver.durable.parked import Parked
 from smbserver.durable.persistent import PersistentOpens
@@ -20,6 +20,7 @@ from smbserver.identity import identity_of
 from smbserver.lease import HANDLE, WRITE
 from smbserver.oplock import MustWait
 from smbserver.store import KEEPER
+from smbserver.user import User
 from smbserver.vfs.file import File
 from smbserver.wire.negotiate import Dialect
 from smbserver.wire.status import NtStatus, StatusError
@@ -233,9 +234,14 @@ class DurableOpens:
         if share is None:
             return False
         try:
-            with identity_of(record.user[1]), contextlib.closing(vfs.open_share(share)) as folder:
+            user = User(*record.user)
+            whose = share_access.forced_user(share, user) or user
+            with (
+                identity_of(whose.uid, whose.gid),
+                contextlib.closing(vfs.open_share(share)) as folder,
+            ):
                 folder.remove(path, record.file[:2], is_directory=False)
-        except OSError as error:
+        except (OSError, StatusError) as error:
             log.info("%s was to be deleted on close: %s", path, error)
             return False
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import grp
 import os
 import pwd
 import secrets
@@ -37,6 +38,8 @@ SHARES = {
     "readlist": ("read only = no", "read list = {bob}"),
     "writelist": ("read only = yes", "write list = {alice}"),
     "forced": ("force user = {alice}", "read only = no"),
+    "grouped": ("force group = {group}", "read only = no"),
+    "members": ("force group = +{group}", "read only = no"),
     "guests": ("guest ok = yes", "read only = no"),
     "masks": ("create mask = 0640", "directory mask = 0750", "read only = no"),
     "veto": ("veto files = /secret*/*.tmp/", "read only = no"),
@@ -220,6 +223,28 @@ def test_force_user(run: Run, users: Users, folder: Path, content: Path) -> None
     printed = run("forced", users.bob, f"put {content} made", f"get hers {content}.back")
     assert owner(folder / "made") == users.uid(users.alice), printed
     assert Path(f"{content}.back").read_text() == "hers"
+
+
+@needs_root
+def test_force_group(run: Run, users: Users, folder: Path, content: Path) -> None:
+    """New files are the group's, and bob reads what only the group may; +: he is not a member and stays as he is."""
+    theirs = folder / "theirs"
+    theirs.write_text("theirs")
+    theirs.chmod(0o640)
+    os.chown(theirs, 0, grp.getgrnam(users.group).gr_gid)
+    assert REFUSED in run("members", users.bob, f"get theirs {content}.back")
+    printed = run("grouped", users.bob, f"put {content} made", f"get theirs {content}.back")
+    assert Path(f"{content}.back").read_text() == "theirs", printed
+    for user in (users.alice, users.bob):
+        run("members", user, f"put {content} {user}")
+    groups = {path.name: grp.getgrgid(path.stat().st_gid).gr_name for path in folder.iterdir()}
+    assert groups == {
+        "theirs": users.group,
+        "made": users.group,
+        users.alice: users.group,
+        users.bob: users.bob,
+    }
+    assert owner(folder / "made") == users.uid(users.bob)
 
 
 def test_guests(run: Run, users: Users, folder: Path, content: Path) -> None:

@@ -108,6 +108,22 @@ def test_folders_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "`valid users`" in said
 
 
+def test_whom_the_system_does_not_know(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "smb.conf"
+    share = f"path = {tmp_path}\n"
+    path.write_text(
+        f"[none]\n{share}force user = nouser\ngroup = +nogroup-\n"
+        f"[some]\n{share}force user = root\nforce group = +root\n"
+    )
+    assert cli.main(["testparm", "-s", str(path)]) == 0
+    shown = capsys.readouterr()
+    assert shown.err.count("[none]: ") == 2
+    assert "force user = nouser: the system knows no such user" in shown.err
+    assert "force group = +nogroup-: the system knows no such group" in shown.err
+    assert "[some]" not in shown.err
+    assert "\tforce group = +root\n" in shown.out
+
+
 def test_would_this_host_be_allowed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "smb.conf"
     path.write_text(f"[a]\npath = {tmp_path}\nhosts allow = 10.\n[b]\npath = {tmp_path}\n")
