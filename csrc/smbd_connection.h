@@ -41,7 +41,7 @@ enum smbd_role {
 struct smbd_config {
 	uint16_t receive_credit_max; /* [255] receives posted at most */
 	uint16_t
-		send_credit_target; /* [255] CreditsRequested; above 256 cifs.ko 6.1 grants for ever */
+		send_credit_target; /* [200] CreditsRequested; above 256 cifs.ko 6.1 grants for ever */
 	uint32_t max_send_size;	    /* [8192] bytes of one segment with its header */
 	uint32_t max_receive_size; /* [8192] bytes of one posted receive, at least 128 */
 	uint32_t

@@ -120,7 +120,12 @@ class Config:
         0, _number, "Receives posted per connection ([MS-SMBD] 3.1.1.1).", 0, 65535
     )
     send_credit_target: int = _parameter(
-        0, _number, "Credits asked of the peer ([MS-SMBD] 3.1.1.1).", 0, 65535
+        0,
+        _number,
+        "Credits asked of the peer ([MS-SMBD] 3.1.1.1); 0: 200. With 255 the client of Linux 6.1 hangs now and then "
+        "when it unmounts.",
+        0,
+        65535,
     )
     max_send_size: int = _parameter(0, _number, "Bytes of one segment sent.", 0, 1 << 20)
     max_receive_size: int = _parameter(0, _number, "Bytes of one posted receive.", 0, 1 << 20)

@@ -89,7 +89,7 @@ class Config:
     """What an administrator may set; names are those of [MS-SMBD] 3.1.1.1, times are nanoseconds."""
 
     receive_credit_max: int = 255
-    send_credit_target: int = 255
+    send_credit_target: int = 200
     max_send_size: int = 8192
     max_receive_size: int = 8192
     max_fragmented_size: int = 1 << 20

@@ -19,10 +19,10 @@ static void test_negotiation(void)
 	pair_run(&pair);
 	smbd_facts(pair.server.connection, &facts);
 	CHECK(facts.max_send_size == 1364 && facts.max_receive_size == 4096);
-	CHECK(facts.send_credits == 255 && facts.receive_credits == 254);
+	CHECK(facts.send_credits == 200 && facts.receive_credits == 199);
 	smbd_facts(pair.client.connection, &facts);
 	CHECK(facts.max_send_size == 4096 && facts.max_receive_size == 1364);
-	CHECK(facts.send_credits == 254 && facts.receive_credits == 255);
+	CHECK(facts.send_credits == 199 && facts.receive_credits == 200);
 	pair_destroy(&pair);
 }
 

@@ -48,7 +48,7 @@ BATCH = 64
 START = 1000 * SECOND
 DEFAULT_CONFIG = Config()
 DEFAULT_LIMITS = Limits()
-REQUEST = NegotiateRequest(255, 8192, 8192, 1 << 20)
+REQUEST = NegotiateRequest(200, 8192, 8192, 1 << 20)
 RESPONSE = NegotiateResponse(255, 255, 0, 8 << 20, 8192, 8192, 1 << 20)
 
 

@@ -29,7 +29,7 @@ def test_server_answers_with_what_both_can(make: Make) -> None:
     both.arrive(NegotiateRequest(255, 1364, 1364, 173910).pack())
     both.deliver()
     response = NegotiateResponse.parse(sent(both)[0])
-    assert response == NegotiateResponse(255, 255, 0, 8 << 20, 1364, 1364, 1 << 20)
+    assert response == NegotiateResponse(200, 255, 0, 8 << 20, 1364, 1364, 1 << 20)
     assert Established() in both.did
     assert both.receives == 255
 
@@ -49,7 +49,7 @@ def test_client_asks_and_grants_at_once(make: Make) -> None:
     assert NegotiateRequest.parse(sent(both)[0]) == REQUEST
     both.arrive(RESPONSE.pack())
     both.deliver()
-    assert transfers(both) == [DataTransfer(255, 255)]
+    assert transfers(both) == [DataTransfer(200, 255)]
 
 
 def test_server_names_its_version_and_leaves(make: Make) -> None:

@@ -32,10 +32,10 @@ def test_last_credit_is_not_spent_without_a_grant(make: Make) -> None:
 
 def test_receives_are_posted_before_the_message_that_grants_them(make: Make) -> None:
     both = make()
-    told(both, DataTransfer(255, payload=b"x"))
+    told(both, DataTransfer(200, payload=b"x"))
     assert [type(action) for action in both.did if isinstance(action, PostReceives)]
     both.send(b"reply")
-    assert transfers(both)[0].credits_granted == 255 - both.receives + 2
+    assert transfers(both)[0].credits_granted == 200 - both.receives + 2
 
 
 def test_grants_count_what_was_posted_not_what_is_missing(make: Make) -> None:
@@ -56,7 +56,7 @@ def test_peer_that_runs_low_is_granted_without_asking(make: Make) -> None:
     told(both, *[DataTransfer(8, payload=b"x")] * 4)
     assert not sent(both)
     told(both, DataTransfer(8, payload=b"x"))
-    assert transfers(both) == [DataTransfer(255, 6)]
+    assert transfers(both) == [DataTransfer(200, 6)]
     assert both.facts()["receive_credits"] == 8
 
 
