@@ -50,6 +50,10 @@ class MustWait(Exception):
         self.file = file
 
 
+class ParkedMeanwhile(Exception):
+    """A client was lost since those were looked at who wait for theirs: its open must make way as they did."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """An open that wants to join the others of its file."""
@@ -64,6 +68,8 @@ class Attempt:
     """It has waited once."""
     locked: bool = False
     """Byte ranges of the file are locked."""
+    parked: frozenset[int] = frozenset()
+    """Persistent ids of the opens that wait for their clients and need not make way."""
 
 
 class Caching:
@@ -105,7 +111,7 @@ class Caching:
                 raise StatusError(NtStatus.INVALID_PARAMETER)
 
     def admit(self, attempt: Attempt) -> int:
-        """The state to grant; breaks what stands in the way."""
+        """The state to grant; breaks what stands in the way, or raises ParkedMeanwhile."""
         found = self._table.of(attempt.file) if self.in_use else ()
         others = [one for one in found if not _same_lease(one[1], attempt)]
         if not lease.touches_nothing(attempt.rights):
@@ -121,7 +127,9 @@ class Caching:
     def _contend(self, attempt: Attempt, owner: tuple[int, int], record: dict[str, Any]) -> bool:
         """Break one holding as far as it must be; True: wait for it."""
         state, is_lease = record["state"], bool(record["key"])
-        if owner[0] == KEEPER:  # what had to make way has done so
+        if owner[0] == KEEPER:
+            if owner[1] not in attempt.parked:
+                raise ParkedMeanwhile
             return False
         if is_lease and lease.touches_no_lease(attempt.rights):
             return False

@@ -27,7 +27,7 @@ from smbserver.extended_attributes import write_extended_attributes
 from smbserver.folder_entry import FolderEntry
 from smbserver.lease import Wish
 from smbserver.open import MAX_OPENS, Open
-from smbserver.oplock import Attempt, MustWait
+from smbserver.oplock import Attempt, MustWait, ParkedMeanwhile
 from smbserver.pipes.pipe import open_pipe
 from smbserver.quota_file import is_quota_file, open_quota_file
 from smbserver.vfs import dos_attributes as dos
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from smbserver.user import User
 
 RACES = 8
-"""How often a name is looked up again because somebody made it between look-up and creation."""
+"""How often a name is looked up again because somebody made it, or left it, meanwhile."""
 
 _DIRECTORY_FILE = int(CreateOptions.DIRECTORY_FILE)
 _NON_DIRECTORY_FILE = int(CreateOptions.NON_DIRECTORY_FILE)
@@ -295,7 +295,7 @@ def _open(call: Call, share: Share, wanted: _Wanted) -> tuple[Open, CreateAction
                 if location.exists:
                     return _open_existing(call, share, location, wanted)
                 return _create(call, share, location, wanted), CreateAction.CREATED
-            except (FileExistsError, Vanished):
+            except (FileExistsError, Vanished, ParkedMeanwhile):
                 continue
     raise StatusError(NtStatus.OBJECT_NAME_COLLISION)
 
@@ -503,7 +503,7 @@ def _admit(
 ) -> None:
     """Whether the open goes together with the others of its file, and what it may cache then."""
     service, share_access = call.connection.service, wanted.request.share_access
-    service.durable_opens.make_way(
+    parked = service.durable_opens.make_way(
         Attempt(key, rights, wanted.wish, overwrites=overwrites),
         share_access,
         wanted.durability.app_instance_id,
@@ -517,7 +517,7 @@ def _admit(
             raise
         violates = True
     locked = locks.is_locked(key)
-    attempt = Attempt(key, rights, wanted.wish, violates, overwrites, wanted.again, locked)
+    attempt = Attempt(key, rights, wanted.wish, violates, overwrites, wanted.again, locked, parked)
     wanted.admitted = attempt, service.caching.admit(attempt)
 
 

@@ -169,14 +169,16 @@ class DurableOpens:
 
     def make_way(
         self, attempt: Attempt, share_access: int, program: bytes, client_guid: bytes
-    ) -> None:
+    ) -> frozenset[int]:
         """An open comes: who waits and would have to give something up for it ends; a persistent one does not.
+
+        Returns the persistent ids of those that go on waiting.
 
         `program`: the AppInstanceId. What the same program had from another client ends in any case.
         """
         # First those that are open: one that is parked meanwhile is found among the parked.
         asked = bool(program) and self._instances.end_others(program, client_guid, attempt.file)
-        vanished = False
+        vanished, staying = False, set()
         for record in self.parked.of_file(attempt.file):
             is_moved = record.app_instance_id == program and record.client_guid != client_guid
             if record.deadline < time.time() or (program and is_moved):
@@ -186,10 +188,13 @@ class DurableOpens:
                     raise StatusError(NtStatus.FILE_NOT_AVAILABLE)
                 self._service.counters["durable_opens_gave_way"] += 1
                 vanished |= self.end(record)
+            else:
+                staying.add(record.persistent_id)
         if vanished:
             raise Vanished
         if asked:
             raise MustWait(attempt.file)
+        return frozenset(staying)
 
     def lower(self, persistent_id: int, state: int) -> None:
         """The client may cache only so much from now on, and cannot be told."""

@@ -14,6 +14,7 @@ from smbserver.auth.passdb import Passdb
 from smbserver.client.durable import DurableOpen
 from smbserver.durable.record import Record
 from smbserver.open import Open
+from smbserver.wire.create import OplockLevel
 from smbserver.wire.lock import LockElement, LockFlags
 from smbserver.wire.status import NtStatus, StatusError
 from tests.smbserver.in_process import InProcess, in_loop, serving
@@ -167,3 +168,30 @@ async def test_deletion_waits_with_the_open(tmp_path: Path) -> None:
         assert (tmp_path / "share" / "file").exists()
         running.service.durable_opens.expire(time.time() + 1)
         assert not (tmp_path / "share" / "file").exists()
+
+
+@pytest.mark.parametrize("share", [0, 7])
+@in_loop
+async def test_who_leaves_while_another_opens_makes_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: int
+) -> None:
+    """The client vanishes after the parked opens were looked at, and before the others of the file are."""
+    async with serving(tmp_path, *LINES, share=SHARE) as running:
+        lost, other = await running.session(), await running.session()
+        file = await client.create_durable(await lost.tree("share"), "file", share=share)
+        leaving = [running.service.sessions[lost.id]]
+        is_locked = locks.is_locked
+
+        def leave(key: share_modes.Key) -> bool:
+            while leaving:
+                running.service.durable_opens.park_all(leaving.pop())
+            return is_locked(key)
+
+        monkeypatch.setattr(locks, "is_locked", leave)
+        tree = await other.tree("share")
+        opened = await client.create_durable(tree, "file", share=share)
+        assert not leaving
+        assert opened.created.oplock_level == OplockLevel.BATCH
+        await gone(file, tree)
+        for session in (lost, other):
+            await session.close()
